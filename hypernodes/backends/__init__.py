@@ -1,0 +1,1 @@
+"""Mode names and limits in, a lowering paired with drivers out."""

@@ -1,0 +1,191 @@
+"""The local backend: two mode names, a number of workers and perhaps an executor in, plans lowered and run on this machine out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any, Optional, Tuple
+
+from hypernodes.errors import ClosedError, OptionError, did_you_mean
+from hypernodes.lowering.plan import Options
+
+MODES = ("sequential", "async", "threaded", "parallel")
+
+# Modules whose executors run work in other processes, or on other machines, without deriving from ProcessPoolExecutor.
+_REMOTE_MODULES = ("loky", "distributed", "ray", "mpi4py", "ipyparallel", "joblib")
+
+
+class LocalBackend:
+    """How a pipeline runs on this machine.
+
+    Parameters
+    ----------
+    node_execution : {"sequential", "async", "threaded", "parallel"}
+        How independent nodes run within one run or one item.
+    map_execution : {"sequential", "async", "threaded", "parallel"}
+        How the items of a map run.
+    max_workers : int, optional
+        The most nodes or items in flight at once, over all nested maps together. By default the usable cores (those
+        the process may run on) for parallel work, and ``min(32, cores + 4)`` for async and threaded work.
+    executor : concurrent.futures.Executor, optional
+        Used for the threaded or the parallel work instead of threads or processes of the backend's own. It is never
+        shut down and never resized.
+
+    Raises
+    ------
+    OptionError
+        For a mode that does not exist, fewer than one worker, or an executor that serves neither mode.
+
+    Examples
+    --------
+    >>> with LocalBackend(map_execution="threaded", max_workers=8) as backend:
+    ...     pipeline.backend = backend  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        node_execution: str = "sequential",
+        map_execution: str = "sequential",
+        max_workers: Optional[int] = None,
+        executor: Optional[Executor] = None,
+    ) -> None:
+        modes = (_mode("node_execution", node_execution), _mode("map_execution", map_execution))
+        if max_workers is None:
+            max_workers = _default_workers(modes)
+        elif isinstance(max_workers, bool) or not isinstance(max_workers, int):
+            raise OptionError("max_workers", repr(max_workers), "pass a whole number of workers, 1 or more")
+        elif max_workers < 1:
+            raise OptionError("max_workers", repr(max_workers), "pass 1 or more, or leave it out for a default")
+        if executor is not None:
+            _check_executor(executor, modes)
+        self._options = Options(node_execution, map_execution, max_workers)
+        self._executor = executor
+        self._pool: Any = None
+        self._guard = threading.Lock()
+        self._closed = False
+
+    @property
+    def node_execution(self) -> str:
+        """The mode of nodes."""
+        return self._options.nodes
+
+    @property
+    def map_execution(self) -> str:
+        """The mode of map items."""
+        return self._options.items
+
+    @property
+    def max_workers(self) -> int:
+        """The most nodes or items in flight at once."""
+        return self._options.max_workers
+
+    @property
+    def executor(self) -> Optional[Executor]:
+        """The executor it was given."""
+        return self._executor
+
+    @property
+    def options(self) -> Options:
+        """What a plan is lowered for."""
+        return self._options
+
+    def thread_executor(self) -> Optional[Executor]:
+        """Return the executor for thread lanes; None for threads of our own."""
+        return None if self._executor is None or is_remote(self._executor) else self._executor
+
+    def courier(self) -> Any:
+        """Return what carries the parcels of one run to worker processes."""
+        # Imported at the first parallel run: loky and the pool cost more to import than all the rest.
+        from hypernodes.runtime.couriers import ExecutorCourier, PoolCourier
+        from hypernodes.runtime.pool import WorkerPool
+        from hypernodes.runtime.worker import serve
+
+        if self._executor is not None and is_remote(self._executor):
+            return ExecutorCourier(self._executor, self.max_workers)
+        with self._guard:
+            if self._closed:
+                raise ClosedError("this LocalBackend")
+            if self._pool is None:
+                self._pool = WorkerPool(self.max_workers, serve)
+            return PoolCourier(self._pool)
+
+    def close(self) -> None:
+        """End the worker processes, if any were started; the executor that was passed in stays as it is."""
+        with self._guard:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def __enter__(self) -> LocalBackend:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        executor = f", executor={type(self._executor).__name__}" if self._executor is not None else ""
+        return (
+            f"LocalBackend(node_execution={self.node_execution!r}, map_execution={self.map_execution!r}, "
+            f"max_workers={self.max_workers}{executor})"
+        )
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        # Options travel; processes, and an executor, belong to the process they were made in.
+        return LocalBackend, (self.node_execution, self.map_execution, self.max_workers)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: affinity and container limits count."""
+    from loky import cpu_count
+
+    return int(cpu_count())
+
+
+def is_remote(executor: object) -> bool:
+    """Return whether an executor's work runs in another process."""
+    if isinstance(executor, ProcessPoolExecutor):
+        return True
+    return any(cls.__module__.split(".")[0] in _REMOTE_MODULES for cls in type(executor).__mro__)
+
+
+def _mode(option: str, given: object) -> str:
+    if given in MODES:
+        return str(given)
+    hint = did_you_mean(given, MODES) if isinstance(given, str) else ""
+    raise OptionError(option, repr(given), f"use one of {', '.join(map(repr, MODES))}{hint}")
+
+
+def _default_workers(modes: Tuple[str, str]) -> int:
+    if "async" in modes or "threaded" in modes:
+        # The same number as concurrent.futures.ThreadPoolExecutor, for the same reason: threads mostly wait.
+        return min(32, (os.cpu_count() or 1) + 4)
+    return usable_cores() if "parallel" in modes else 1
+
+
+def _check_executor(executor: object, modes: Tuple[str, str]) -> None:
+    shown = type(executor).__name__
+    if not callable(getattr(executor, "submit", None)):
+        raise OptionError("executor", shown, "pass a concurrent.futures.Executor: something with submit(fn, *args)")
+    threads = "threaded" in modes or "async" in modes
+    processes = "parallel" in modes
+    if is_remote(executor) and not processes:
+        raise OptionError(
+            "executor",
+            shown,
+            'it runs work in other processes, which only mode "parallel" can use: set one of the modes to "parallel", '
+            "or pass a ThreadPoolExecutor",
+        )
+    if isinstance(executor, ThreadPoolExecutor) and not threads:
+        raise OptionError(
+            "executor",
+            shown,
+            'it runs work in threads, which only modes "threaded" and "async" can use: set one of the modes to '
+            '"threaded", or pass a ProcessPoolExecutor',
+        )
+    if not threads and not processes:
+        raise OptionError("executor", shown, 'sequential work needs none: set one of the modes to "threaded"')
+
+
+__all__ = ["LocalBackend"]

@@ -1,0 +1,182 @@
+"""A graph and one kind of run in, something that runs it again and again out: plan, code and the way in and out of slots.
+
+`prepare` is the whole road but the last step. A `Prepared` holds nothing of any single run, so many threads may use one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from operator import itemgetter
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from hypernodes.backends.local import LocalBackend
+from hypernodes.errors import PlanInputsError
+from hypernodes.events.callbacks import PipelineCallback
+from hypernodes.events.dispatch import Dispatcher
+from hypernodes.ir.graph import Graph
+from hypernodes.lowering import lower, specialise
+from hypernodes.lowering.plan import PROCESS, Hosted, MapStep, Plan, Step
+from hypernodes.runtime.faults import add_note, located, short, steps_of
+from hypernodes.runtime.interpreter import Slots, StepFailed
+from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.observe import Observer, Scene, step_counts
+from hypernodes.runtime.places import located_task
+from hypernodes.runtime.run import Failures, Resources, Services, arun_plan, run_plan
+
+Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
+
+
+class Prepared:
+    """A plan with what is needed to run it.
+
+    Attributes
+    ----------
+    plan : Plan
+        What runs.
+    backend : LocalBackend
+        Lends the workers.
+    """
+
+    def __init__(
+        self, plan: Plan, backend: LocalBackend, callbacks: Optional[Callbacks] = None, root_map: bool = False
+    ) -> None:
+        self.plan = plan
+        self.backend = backend
+        self._callbacks = callbacks
+        self._root_map = root_map
+        self._observer = Observer(root_map) if callbacks is not None else None
+        self.linked = LinkedPlan(plan, self._observer)
+        self._size = len(plan.slots)
+        self._inputs = tuple(zip(plan.input_names, plan.inputs))
+        self._names = plan.output_names
+        self._pick = _picker(plan.outputs)
+        # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
+        self._bare = self._observer is None and self.linked.inline and not _needs_services(plan)
+
+    def run(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
+        """Run once; `inputs` has the names the plan was made for."""
+        slots: Slots = [None] * self._size
+        for name, slot in self._inputs:
+            slots[slot] = inputs[name]
+        if self._bare:
+            failed = None
+            try:
+                for code in self.linked.codes:
+                    for shape, table in code:
+                        shape(table, slots)
+            except StepFailed as fault:
+                failed = fault
+            if failed is None:
+                return dict(zip(self._names, self._pick(slots)))
+            raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
+        dispatcher = self._opened(inputs)
+        failures = run_plan(self.linked, slots, self._resources(dispatcher), self._slot_zero(dispatcher))
+        return self._closed(slots, failures, dispatcher)
+
+    async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
+        """Run once, with coroutines on the running event loop and everything else beside it."""
+        slots: Slots = [None] * self._size
+        for name, slot in self._inputs:
+            slots[slot] = inputs[name]
+        dispatcher = self._opened(inputs)
+        failures = await arun_plan(self.linked, slots, self._resources(dispatcher), self._slot_zero(dispatcher))
+        return self._closed(slots, failures, dispatcher)
+
+    def check_inputs(self, given: Sequence[str]) -> None:
+        """Refuse inputs other than those the plan was made for."""
+        wanted = self.plan.input_names
+        if set(given) != set(wanted):
+            raise PlanInputsError(self.plan.name, wanted, tuple(given))
+
+    # -- one run ------------------------------------------------------------------------------------------------------
+
+    def _resources(self, dispatcher: Optional[Dispatcher]) -> Resources:
+        backend = self.backend
+        return Resources(
+            backend.max_workers,
+            backend.thread_executor(),
+            backend.courier if PROCESS in self.linked.placements_used else None,
+            self._observer,
+            dispatcher.receive if dispatcher else None,
+        )
+
+    def _opened(self, inputs: Mapping[str, Any]) -> Optional[Dispatcher]:
+        if self._callbacks is None:
+            return None
+        dispatcher = Dispatcher(self._callbacks, step_counts(self.plan), self._root_map)
+        dispatcher.pipeline_started(self.plan.name, dict(inputs))
+        return dispatcher
+
+    def _slot_zero(self, dispatcher: Optional[Dispatcher]) -> Optional[Callable[[Services], Any]]:
+        if dispatcher is None:
+            return None
+        receive, path = dispatcher.receive, (self.plan.name,)
+        return lambda services: Scene(services, receive, path, ())
+
+    def _closed(self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher]) -> Dict[str, Any]:
+        if failures:
+            raise self._error(slots, failures)
+        outputs = dict(zip(self._names, self._pick(slots)))
+        if dispatcher is not None:
+            dispatcher.pipeline_ended(self.plan.name, outputs)
+        return outputs
+
+    def _error(self, slots: Slots, failures: Failures) -> BaseException:
+        """Return the failure that happened first, the others in its note."""
+        errors: List[BaseException] = []
+        for task, fault in failures:
+            if task is None:
+                errors.append(located(fault, steps_of(self.plan), slots, self.plan.name, ()))
+            else:
+                errors.append(located_task(task, fault))
+        first, others = errors[0], [error for error in errors[1:] if not isinstance(error, asyncio.CancelledError)]
+        for other in others:
+            if other is not first:
+                add_note(first, f"also failed: {type(other).__name__}: {short(str(other))}")
+        return first
+
+
+def prepare(
+    graph: Graph,
+    provided: Sequence[str],
+    asked: Sequence[str],
+    backend: LocalBackend,
+    callbacks: Optional[Callbacks] = None,
+    root_map: bool = False,
+) -> Prepared:
+    """Lower one kind of run of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        The pipeline's graph, or the map around it.
+    provided, asked : sequence of str
+        Names of the inputs it will get and of the outputs to hand back.
+    callbacks : callable, optional
+        Pipeline path to its callbacks; None when nobody listens.
+    root_map : bool
+        Whether `graph` is the map around a pipeline.
+    """
+    plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
+    return Prepared(plan, backend, callbacks, root_map)
+
+
+def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:
+    if not outputs:
+        return lambda slots: ()
+    if len(outputs) == 1:
+        only = outputs[0]
+        return lambda slots: (slots[only],)
+    if outputs == tuple(range(outputs[0], outputs[0] + len(outputs))):
+        start, stop = outputs[0], outputs[-1] + 1
+        return lambda slots: slots[start:stop]
+    return itemgetter(*outputs)
+
+
+def _needs_services(plan: Plan) -> bool:
+    for step in steps_of(plan):
+        if isinstance(step, Hosted) or (isinstance(step, Step) and step.is_coroutine):
+            return True
+        if isinstance(step, MapStep) and _needs_services(step.body):
+            return True
+    return False

@@ -1,0 +1,83 @@
+"""Nested pipelines with a backend of their own in, calls that run them by it out.
+
+A nested pipeline that shares its parent's backend is part of the parent's plan. One with another backend is, to the
+parent, a single function: it has its own plan, its own workers and its own run.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Dict, Tuple
+
+import attrs
+
+from hypernodes.backends.local import LocalBackend
+from hypernodes.backends.prepared import Prepared, prepare
+from hypernodes.ir.build import mapped
+from hypernodes.ir.graph import Call, Graph, Input, Invoke, MapOver, Operation, Value
+
+
+def isolate(graph: Graph, backend: LocalBackend) -> Graph:
+    """Return `graph` with every nested pipeline that has another backend than `backend` turned into one call."""
+    if all(type(operation) is Call for operation in graph.operations):
+        return graph
+    operations = tuple([_isolated(operation, backend) for operation in graph.operations])
+    if all(new is old for new, old in zip(operations, graph.operations)):
+        return graph
+    return attrs.evolve(graph, operations=operations)
+
+
+def _isolated(operation: Operation, backend: LocalBackend) -> Operation:
+    if isinstance(operation, Call):
+        return operation
+    own = getattr(operation.owner, "backend", None)
+    if own is None or own is backend:
+        body = isolate(operation.graph, backend)
+        return operation if body is operation.graph else attrs.evolve(operation, graph=body)
+    run = Subrun(_standalone(operation, own), operation.yields, own)
+    uses = tuple([attrs.evolve(use, keyword=True) for use in operation.uses])
+    unpack = len(operation.results) > 1
+    return Call(operation.name, run, uses, operation.results, unpack, False, scope=operation.scope)
+
+
+def _standalone(operation: Operation, backend: LocalBackend) -> Graph:
+    """Return a graph that does what the operation does, with the operation's parameters as inputs."""
+    assert not isinstance(operation, Call)
+    body = isolate(operation.graph, backend)
+    if isinstance(operation, Invoke):
+        return body
+    assert isinstance(operation, MapOver)
+    if not operation.spread:
+        return mapped(body, operation.axes, operation.mode)
+    (use,) = operation.uses
+    value = Value(use.parameter)
+    inner = attrs.evolve(
+        operation,
+        graph=body,
+        uses=(attrs.evolve(use, value=value),),
+        results=tuple([Value(name) for name in operation.yields]),
+    )
+    return Graph(operation.name, (Input(value),), (inner,), inner.results)
+
+
+class Subrun:
+    """A graph and the backend that runs it, as a function of the graph's inputs by keyword."""
+
+    def __init__(self, graph: Graph, asked: Tuple[str, ...], backend: LocalBackend) -> None:
+        self._graph = graph
+        self._asked = asked
+        self._backend = backend
+        self._prepared: Dict[Tuple[str, ...], Prepared] = {}
+        self._guard = threading.Lock()
+
+    def __call__(self, **inputs: Any) -> Any:
+        key = tuple(inputs)
+        with self._guard:
+            prepared = self._prepared.get(key)
+            if prepared is None:
+                prepared = self._prepared[key] = prepare(self._graph, key, self._asked, self._backend)
+        values = tuple(prepared.run(inputs).values())
+        return values[0] if len(values) == 1 else values
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return Subrun, (self._graph, self._asked, self._backend)

@@ -1,0 +1,280 @@
+"""Every exception of the package: facts of a fault in, one readable message out.
+
+Each error holds its facts as fields (tests match those) and words them once, in `__str__` (people read that). They
+are attrs classes because an attrs exception survives pickling, so it can leave a worker process. Each also derives from
+the built-in exception that a caller who has never heard of hypernodes would catch: `ValueError`, `TypeError`, ...
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable, Mapping, Tuple
+
+import attrs
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'tokens'?"`` for the nearest known name, or an empty string when none is near."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names quoted and joined by commas, or the word nothing."""
+    return ", ".join(repr(name) for name in names) or "nothing"
+
+
+class HyperNodesError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+@attrs.define(eq=False)
+class OptionError(HyperNodesError, ValueError):
+    """An option that cannot mean anything: a mode, a number of workers, an executor."""
+
+    option: str
+    given: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.option}={self.given} is not possible\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
+class NodeDefinitionError(HyperNodesError, TypeError):
+    """A function, or the way it was decorated, that cannot become a node."""
+
+    node: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"node {self.node!r}: {self.problem}\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
+class PipelineDefinitionError(HyperNodesError, ValueError):
+    """Nodes that do not make a pipeline: none at all, or something among them that is no node."""
+
+    pipeline: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"pipeline {self.pipeline!r}: {self.problem}\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
+class DuplicateOutputError(HyperNodesError, ValueError):
+    """Two nodes of one pipeline that define the same output."""
+
+    pipeline: str
+    output: str
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return (
+            f"pipeline {self.pipeline!r}: nodes {self.first!r} and {self.second!r} both define {self.output!r}\n"
+            f"  fix: give one of them another output_name, or rename with as_node(output_mapping=...)"
+        )
+
+
+@attrs.define(eq=False)
+class CycleError(HyperNodesError, ValueError):
+    """Nodes that wait for each other; `path` starts and ends with the same node."""
+
+    pipeline: str
+    path: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"pipeline {self.pipeline!r}: nodes wait for each other: {' → '.join(self.path)}\n"
+            f"  fix: rename a parameter or an output so that one of these nodes can run first"
+        )
+
+
+@attrs.define(eq=False)
+class TypeMismatchError(HyperNodesError, TypeError):
+    """A value whose declared type cannot be what a reader of it declares."""
+
+    pipeline: str
+    value: str
+    producer: str
+    produced: str
+    consumer: str
+    parameter: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return (
+            f"pipeline {self.pipeline!r}: value {self.value!r} is made by {self.producer!r} as {self.produced}, "
+            f"and {self.consumer!r} reads it by parameter {self.parameter!r} as {self.wanted}\n"
+            f"  fix: change one of the two annotations, put a converting node between them, "
+            f"or switch the check off with Pipeline(..., type_check=False)"
+        )
+
+
+@attrs.define(eq=False)
+class MissingInputError(HyperNodesError, TypeError):
+    """A parameter that no input, default or node provides."""
+
+    pipeline: str
+    node: str
+    parameter: str
+    provided: Tuple[str, ...]
+    item: str = ""
+
+    def __str__(self) -> str:
+        where = f", {self.item}" if self.item else ""
+        return (
+            f"pipeline {self.pipeline!r}{where}: node {self.node!r} needs {self.parameter!r}, "
+            f"and nothing provides it{did_you_mean(self.parameter, self.provided)}\n"
+            f"  provided: {listed(self.provided)}\n"
+            f"  fix: pass inputs={{{self.parameter!r}: ...}} or add a node with output_name={self.parameter!r}"
+        )
+
+
+@attrs.define(eq=False)
+class UnknownNameError(HyperNodesError, ValueError):
+    """A name that the pipeline does not have: an input, an output or a `map_over`; `role` says which."""
+
+    pipeline: str
+    role: str
+    given: str
+    known: Tuple[str, ...]
+    item: str = ""
+
+    def __str__(self) -> str:
+        where = f", {self.item}" if self.item else ""
+        return (
+            f"pipeline {self.pipeline!r}{where} has no {self.role} {self.given!r}{did_you_mean(self.given, self.known)}\n"
+            f"  known: {listed(self.known)}"
+        )
+
+
+@attrs.define(eq=False)
+class MapInputError(HyperNodesError, TypeError):
+    """A value that cannot be mapped over."""
+
+    pipeline: str
+    parameter: str
+    given: str
+    fix: str
+
+    def __str__(self) -> str:
+        return (
+            f"pipeline {self.pipeline!r}: cannot map over {self.parameter!r}, which is {self.given}\n  fix: {self.fix}"
+        )
+
+
+@attrs.define(eq=False)
+class MapLengthError(HyperNodesError, ValueError):
+    """Mapped values of different lengths under ``map_mode="zip"``."""
+
+    pipeline: str
+    lengths: Mapping[str, int]
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name!r} has {length}" for name, length in self.lengths.items())
+        return (
+            f"pipeline {self.pipeline!r}: map_mode='zip' needs values of one length, but {each}\n"
+            f"  fix: pass lists of equal length, or use map_mode='product' for every combination"
+        )
+
+
+@attrs.define(eq=False)
+class OutputCountError(HyperNodesError, ValueError):
+    """A node with several output names whose function did not return a tuple of that length."""
+
+    node: str
+    outputs: Tuple[str, ...]
+    given: str
+
+    def __str__(self) -> str:
+        return (
+            f"node {self.node!r} defines {len(self.outputs)} outputs ({', '.join(self.outputs)}), "
+            f"so its function has to return a tuple of {len(self.outputs)}; it returned {self.given}"
+        )
+
+
+@attrs.define(eq=False)
+class NotPicklableError(HyperNodesError, TypeError):
+    """Something that has to cross to another process and cannot: the path leads from `subject` to the culprit.
+
+    `subject` is worded for a person (``"node 'fetch'"``, ``"input 'client'"``); `path` holds the steps from there,
+    such as ``("closure variable 'client'", "attribute '_lock'")``; `cause` is the type and text of the pickling fault.
+    """
+
+    subject: str
+    path: Tuple[str, ...]
+    cause: str
+    fix: str = (
+        "make it inside the node, pass something it can be made from (a path, an address), give its class a "
+        "__reduce__, or run this work with node_execution / map_execution = 'threaded'"
+    )
+
+    def __str__(self) -> str:
+        trail = " → ".join((self.subject,) + self.path)
+        return f"cannot be sent to another process: {trail}\n  cause: {self.cause}\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
+class WorkerDiedError(HyperNodesError, RuntimeError):
+    """A worker process that ended while it ran a node.
+
+    `exitcode` is the process's exit status, negative for a signal (as in `subprocess`), None when it is unknown.
+    """
+
+    pipeline: str
+    nodes: Tuple[str, ...]
+    items: str
+    exitcode: object = None
+
+    def __str__(self) -> str:
+        code = self.exitcode
+        if isinstance(code, int) and code < 0:
+            how = f"killed by signal {_signal_name(-code)}"
+        elif code is None:
+            how = "gone without an exit code"
+        else:
+            how = f"exited with code {code}"
+        at = f", {self.items}" if self.items else ""
+        return (
+            f"pipeline {self.pipeline!r}: the worker process running {listed(self.nodes)}{at} was {how}\n"
+            f"  fix: look for a crash in native code, os._exit, or more memory than the machine has"
+        )
+
+
+@attrs.define(eq=False)
+class PlanInputsError(HyperNodesError, TypeError):
+    """Inputs other than those a plan was made for."""
+
+    plan: str
+    made_for: Tuple[str, ...]
+    given: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"the plan of {self.plan!r} was made for inputs {listed(self.made_for)}, and was given {listed(self.given)}\n"
+            f"  fix: pipeline.plan(inputs={{...}}) with the names you will run it with"
+        )
+
+
+@attrs.define(eq=False)
+class ClosedError(HyperNodesError, RuntimeError):
+    """Work for a backend that has been closed."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} is closed\n  fix: make a new LocalBackend, or run inside its `with` block"
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)

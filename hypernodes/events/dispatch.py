@@ -1,0 +1,168 @@
+"""Events of one run in, callbacks called out: each event once, one at a time, parents around their children.
+
+Inlined pipelines have no step of their own, so their start and end are found here: a nested pipeline starts before the
+first of its steps in a frame and ends after the last, by counts taken from the plan.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+import attrs
+
+from hypernodes.events.callbacks import CallbackContext, PipelineCallback
+from hypernodes.events.event import (
+    ITEM_END,
+    ITEM_START,
+    MAP_END,
+    MAP_START,
+    NODE_END,
+    NODE_ERROR,
+    NODE_START,
+    Event,
+    FrameKey,
+)
+
+Path = Tuple[str, ...]
+MapPath = Tuple[str, ...]
+StepCounts = Mapping[MapPath, Mapping[Path, int]]
+"""For the frames of each map (by the maps' first results, outermost first): inlined pipeline → steps in it."""
+
+CallbacksOf = Callable[[Path], Sequence[PipelineCallback]]
+
+
+@attrs.define
+class _Nested:
+    """An inlined pipeline in progress in one frame."""
+
+    left: int
+    started: float
+
+
+class Dispatcher:
+    """Calls the callbacks of one run.
+
+    Parameters
+    ----------
+    callbacks_of : callable
+        Pipeline path to the callbacks that listen to it.
+    counts : mapping
+        Steps per inlined pipeline, for the frames of each map.
+    root_map : bool
+        Whether the outermost map is ``pipeline.map`` itself and therefore no nested pipeline.
+    """
+
+    def __init__(self, callbacks_of: CallbacksOf, counts: StepCounts, root_map: bool) -> None:
+        self._callbacks_of = callbacks_of
+        self._counts = counts
+        self._root_map = root_map
+        # Reentrant, since a hook may itself run something that this run observes.
+        self._lock = threading.RLock()
+        self._store: Dict[str, Any] = {}
+        self._nested: Dict[Tuple[FrameKey, Path], _Nested] = {}
+        self._times: Dict[Tuple[FrameKey, str, str], float] = {}
+
+    def pipeline_started(self, name: str, inputs: Mapping[str, Any]) -> None:
+        """Open the run."""
+        with self._lock:
+            self._times[((), "", "")] = time.perf_counter()
+            self._call((name,), (), "on_pipeline_start", name, inputs)
+
+    def pipeline_ended(self, name: str, outputs: Mapping[str, Any]) -> None:
+        """Close the run."""
+        with self._lock:
+            duration = time.perf_counter() - self._times[((), "", "")]
+            self._call((name,), (), "on_pipeline_end", name, outputs, duration)
+
+    def receive(self, event: Event) -> None:
+        """Call the hooks of one event."""
+        with self._lock:
+            _HANDLERS[event.kind](self, event)
+
+    # -- one handler per kind -----------------------------------------------------------------------------------------
+
+    def _node_start(self, event: Event) -> None:
+        self._enter(event)
+        self._times[(event.frame, event.name, "".join(event.scope))] = event.time
+        self._call(event.path + event.scope, event.items, "on_node_start", event.name, event.payload)
+
+    def _node_end(self, event: Event) -> None:
+        duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
+        self._call(event.path + event.scope, event.items, "on_node_end", event.name, event.payload, duration)
+        self._leave(event)
+
+    def _node_error(self, event: Event) -> None:
+        self._call(event.path + event.scope, event.items, "on_error", event.name, event.payload)
+
+    def _map_start(self, event: Event) -> None:
+        self._enter(event)
+        parent = event.path + event.scope
+        self._times[(event.frame, event.name, "".join(event.scope))] = event.time
+        if not self._is_root(event):
+            self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], event.name)
+        self._call(self._own(event), event.items, "on_map_start", event.payload)
+
+    def _map_end(self, event: Event) -> None:
+        parent = event.path + event.scope
+        duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
+        self._call(self._own(event), event.items, "on_map_end", duration)
+        if not self._is_root(event):
+            self._call(parent, event.items, "on_nested_pipeline_end", parent[-1], event.name, duration)
+        self._leave(event)
+
+    def _item_start(self, event: Event) -> None:
+        self._times[(event.frame, "", "")] = event.time
+        self._call(event.path, event.items, "on_map_item_start", event.items[-1])
+
+    def _item_end(self, event: Event) -> None:
+        duration = event.time - self._times.pop((event.frame, "", ""), event.time)
+        self._call(event.path, event.items, "on_map_item_end", event.items[-1], duration)
+
+    # -- inlined pipelines --------------------------------------------------------------------------------------------
+
+    def _is_root(self, event: Event) -> bool:
+        return self._root_map and not event.frame and not event.scope
+
+    def _own(self, event: Event) -> Path:
+        return event.path if self._is_root(event) else (*event.path, *event.scope, event.name)
+
+    def _enter(self, event: Event) -> None:
+        for length in range(1, len(event.scope) + 1):
+            scope = event.scope[:length]
+            key = (event.frame, scope)
+            if key not in self._nested:
+                maps = tuple([name for name, _ in event.frame])
+                self._nested[key] = _Nested(self._counts[maps][scope], event.time)
+                parent = event.path + scope[:-1]
+                self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], scope[-1])
+
+    def _leave(self, event: Event) -> None:
+        for length in range(len(event.scope), 0, -1):
+            scope = event.scope[:length]
+            nested = self._nested[(event.frame, scope)]
+            nested.left -= 1
+            if not nested.left:
+                parent = event.path + scope[:-1]
+                duration = event.time - nested.started
+                self._call(parent, event.items, "on_nested_pipeline_end", parent[-1], scope[-1], duration)
+                del self._nested[(event.frame, scope)]
+
+    def _call(self, path: Path, items: Tuple[int, ...], hook: str, *arguments: Any) -> None:
+        context: Optional[CallbackContext] = None
+        for callback in self._callbacks_of(path):
+            if context is None:
+                context = CallbackContext(path, items, self._store)
+            getattr(callback, hook)(*arguments, context)
+
+
+_HANDLERS: Dict[str, Callable[[Dispatcher, Event], None]] = {
+    NODE_START: Dispatcher._node_start,
+    NODE_END: Dispatcher._node_end,
+    NODE_ERROR: Dispatcher._node_error,
+    MAP_START: Dispatcher._map_start,
+    MAP_END: Dispatcher._map_end,
+    ITEM_START: Dispatcher._item_start,
+    ITEM_END: Dispatcher._item_end,
+}

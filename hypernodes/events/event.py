@@ -1,0 +1,40 @@
+"""One thing that happened, as data: made where a node ran, read where callbacks are called, picklable in between."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Tuple
+
+import attrs
+
+NODE_START = "node_start"
+NODE_END = "node_end"
+NODE_ERROR = "node_error"
+MAP_START = "map_start"
+MAP_END = "map_end"
+ITEM_START = "item_start"
+ITEM_END = "item_end"
+
+FrameKey = Tuple[Tuple[str, int], ...]
+"""Which frame of a run: for each enclosing map its first result's name and the item's index, outermost first."""
+
+
+@attrs.frozen
+class Event:
+    """What happened to a step or an item of one frame.
+
+    `path` are the names of the pipelines down to the frame's, `scope` those of the inlined ones from there to the step.
+    `time` is in seconds of a clock that all processes of the machine share; `payload` is what the hook is given.
+    """
+
+    kind: str
+    frame: FrameKey
+    path: Tuple[str, ...]
+    scope: Tuple[str, ...]
+    name: str
+    payload: Any = None
+    time: float = attrs.field(factory=time.perf_counter)
+
+    @property
+    def items(self) -> Tuple[int, ...]:
+        return tuple([index for _, index in self.frame])

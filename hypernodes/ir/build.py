@@ -1,0 +1,209 @@
+"""Declared operations in, a verified Graph out: names become values, operations get an order, types are checked.
+
+A declared operation reads placeholder values that carry only names. `link` finds who defines each name, makes an input
+of every name that nobody defines, and puts the operations in def-before-use order: the given order where that is one
+already, the order of `graphlib` otherwise.
+"""
+
+from __future__ import annotations
+
+from graphlib import CycleError as GraphlibCycle
+from graphlib import TopologicalSorter
+from typing import Dict, Iterable, List, Sequence, Tuple
+
+import attrs
+
+from hypernodes.errors import CycleError, DuplicateOutputError, PipelineDefinitionError, TypeMismatchError
+from hypernodes.ir.graph import REQUIRED, Call, Graph, Input, Invoke, MapOver, Operation, Use, Value
+from hypernodes.ir.types import UNKNOWN, clash, fits, iterable_of, list_of, show, unmappable
+from hypernodes.ir.verify import verify
+
+
+def link(name: str, declared: Sequence[Operation], type_check: object = True) -> Graph:
+    """Wire declared operations into one graph, in time linear in their number.
+
+    Parameters
+    ----------
+    name : str
+        The pipeline's name, for messages and dumps.
+    declared : sequence of Call, Invoke or MapOver
+        Their uses hold placeholder values: the name is what counts, the type is what the parameter wants.
+    type_check : bool or "strict"
+        True refuses types that clash, ``"strict"`` also wider-to-narrower, False nothing.
+
+    Raises
+    ------
+    PipelineDefinitionError, DuplicateOutputError, CycleError, TypeMismatchError
+    """
+    if not declared:
+        raise PipelineDefinitionError(name, "it has no nodes", "pass at least one node: Pipeline(nodes=[...])")
+    defined = _definitions(name, declared)
+    ordered = _in_order(name, declared, defined)
+    inputs: Dict[str, Input] = {}
+    operations: List[Operation] = []
+    for operation in ordered:
+        uses = []
+        for use in operation.uses:
+            value_name = use.value.name
+            entry = defined.get(value_name)
+            if entry is not None:
+                value = entry[1]
+            else:
+                _merge_input(inputs, use)
+                value = inputs[value_name].value
+            uses.append(
+                Use(use.parameter, value, use.wanted, use.optional, use.keyword, use.positional, use.default)
+            )
+        operations.append(_with_uses(operation, tuple(uses)))
+    if type_check:
+        _check_types(name, operations, {key: entry[0].name for key, entry in defined.items()}, type_check == "strict")
+    outputs = tuple(value for operation in declared for value in operation.results)
+    return verify(Graph(name, tuple(inputs.values()), tuple(operations), outputs))
+
+
+def mapped(graph: Graph, axes: Sequence[str], mode: str, owner: object = None) -> Graph:
+    """Return the graph with one MapOver around `graph`: what ``pipeline.map`` runs.
+
+    Its inputs are those of `graph`, the axes among them iterables; its outputs are lists of what `graph` returns.
+    An axis may also name an output of `graph`, which each item then overrides.
+    """
+    known = {entry.value.name: entry for entry in graph.inputs}
+    produced = {value.name: value for value in graph.outputs}
+    inputs = []
+    for name in (*known, *(axis for axis in axes if axis not in known)):
+        entry = known.get(name) or Input(produced[name])
+        inputs.append(Input(Value(name, iterable_of(entry.value.type))) if name in axes else entry)
+    uses = tuple(
+        [Use(e.value.name, e.value, e.value.type, e.optional, default=e.default) for e in inputs]
+    )
+    results = tuple(Value(value.name, list_of(value.type)) for value in graph.outputs if value.name not in axes)
+    yields = tuple(value.name for value in results)
+    operation = MapOver(graph.name, graph, uses, results, yields, tuple(axes), mode, False, owner)
+    return verify(Graph(graph.name, tuple(inputs), (operation,), results))
+
+
+def declare_nested(
+    graph: Graph,
+    name: str,
+    input_mapping: Dict[str, str],
+    output_mapping: Dict[str, str],
+    axes: Tuple[str, ...],
+    mode: str,
+    owner: object,
+) -> Operation:
+    """Declare `graph` as one operation of an outer graph.
+
+    `input_mapping` goes from outer to inner names, `output_mapping` from inner to outer ones; names in neither keep
+    theirs. `axes` are outer names. A single axis that leads to no inner input is spread: its items are mappings.
+    """
+    inner_of = dict(input_mapping)
+    outer_of = {inner: outer for outer, inner in input_mapping.items()}
+    known = set(graph.input_names)
+    lift = list_of if axes else _same
+    results = tuple(Value(output_mapping.get(value.name, value.name), lift(value.type)) for value in graph.outputs)
+    yields = graph.output_names
+    if len(axes) == 1 and inner_of.get(axes[0], axes[0]) not in known:
+        uses: Tuple[Use, ...] = (Use(axes[0], Value(axes[0])),)
+        return MapOver(name, graph, uses, results, yields, axes, mode, True, owner)
+    uses = tuple(_use_of_input(entry, outer_of.get(entry.value.name, entry.value.name)) for entry in graph.inputs)
+    if not axes:
+        return Invoke(name, graph, uses, results, yields, owner)
+    inner_axes = tuple(inner_of.get(axis, axis) for axis in axes)
+    uses = tuple(
+        attrs.evolve(use, optional=False, default=REQUIRED) if use.parameter in inner_axes else use for use in uses
+    )
+    return MapOver(name, graph, uses, results, yields, inner_axes, mode, False, owner)
+
+
+def _same(tp: object) -> object:
+    return tp
+
+
+def _use_of_input(entry: Input, outer: str) -> Use:
+    inner = entry.value
+    return Use(inner.name, Value(outer), inner.type, entry.optional, False, False, entry.default)
+
+
+def _with_uses(operation: Operation, uses: Tuple[Use, ...]) -> Operation:
+    # attrs.evolve reads every field by name; calls are most of any graph, and this is on the construction path.
+    if type(operation) is Call:
+        return Call(
+            operation.name,
+            operation.fn,
+            uses,
+            operation.results,
+            operation.unpack,
+            operation.is_coroutine,
+            operation.policy,
+            operation.scope,
+        )
+    return attrs.evolve(operation, uses=uses)
+
+
+def _definitions(name: str, declared: Iterable[Operation]) -> Dict[str, Tuple[Operation, Value]]:
+    defined: Dict[str, Tuple[Operation, Value]] = {}
+    for operation in declared:
+        for value in operation.results:
+            if value.name in defined:
+                raise DuplicateOutputError(name, value.name, defined[value.name][0].name, operation.name)
+            defined[value.name] = (operation, value)
+    return defined
+
+
+def _in_order(
+    name: str, declared: Sequence[Operation], defined: Dict[str, Tuple[Operation, Value]]
+) -> Sequence[Operation]:
+    seen = set()
+    for operation in declared:
+        for use in operation.uses:
+            if use.value.name in defined and use.value.name not in seen:
+                return _sorted(name, declared, defined)
+        seen.update([value.name for value in operation.results])
+    return declared
+
+
+def _sorted(
+    name: str, declared: Sequence[Operation], defined: Dict[str, Tuple[Operation, Value]]
+) -> Sequence[Operation]:
+    index = {id(operation): number for number, operation in enumerate(declared)}
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for number, operation in enumerate(declared):
+        reads = [use.value.name for use in operation.uses]
+        sorter.add(number, *[index[id(defined[read][0])] for read in reads if read in defined])
+    try:
+        return [declared[number] for number in sorter.static_order()]
+    except GraphlibCycle as fault:
+        # graphlib lists the cycle with each element an input of the next, and its first element again at the end.
+        raise CycleError(name, tuple(declared[number].name for number in fault.args[1])) from None
+
+
+def _merge_input(inputs: Dict[str, Input], use: Use) -> None:
+    """Make an input of a name nobody defines; it is required as soon as one reader has no default for it."""
+    name = use.value.name
+    before = inputs.get(name)
+    if before is None:
+        inputs[name] = Input(Value(name, use.wanted), use.default if use.optional else REQUIRED)
+        return
+    tp = use.wanted if before.value.type is UNKNOWN else before.value.type
+    default = before.default if use.optional else REQUIRED
+    if tp is not before.value.type or default is not before.default:
+        inputs[name] = Input(Value(name, tp), default)
+
+
+def _check_types(name: str, operations: Sequence[Operation], producer_of: Dict[str, str], strict: bool) -> None:
+    for operation in operations:
+        axes = operation.axes if isinstance(operation, MapOver) else ()
+        for use in operation.uses:
+            produced, wanted = use.value.type, use.wanted
+            if produced is UNKNOWN or produced is wanted:
+                continue
+            if use.parameter in axes:
+                bad = unmappable(produced, UNKNOWN if operation.spread else wanted)  # type: ignore[union-attr]
+                shown = f"an iterable of {show(wanted)}" if wanted is not UNKNOWN else "an iterable of items"
+            else:
+                bad = clash(produced, wanted) or (strict and not fits(produced, wanted))
+                shown = show(wanted)
+            if bad:
+                value = use.value.name
+                producer = producer_of.get(value, f"the input {value}")
+                raise TypeMismatchError(name, value, producer, show(produced), operation.name, use.parameter, shown)

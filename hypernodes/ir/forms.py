@@ -1,0 +1,230 @@
+"""Any spelling of a type in, one normal form or one text out, the same on every Python from 3.8 on.
+
+`typing` spells a type in many ways, and differently in each Python: ``List[int]``, ``list[int]``; ``Optional[int]``,
+``int | None``; aliases, `NewType`, `Annotated`. What compares types (`types`) sees only the four forms below.
+Whatever is not understood is ANYTHING, which never makes an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from collections import abc
+from typing import Any, FrozenSet, List, Optional, Tuple, Union
+
+import attrs
+
+from hypernodes.ir.annotations import UNKNOWN, field_hints, is_annotated, is_class
+
+_LAYERS = 32
+"""How many aliases, qualifiers and bounds around one type are looked through; more is an alias of itself."""
+
+_UNIONS = (Union, getattr(types, "UnionType", Union))
+_QUALIFIERS = ("Final", "ClassVar", "Required", "NotRequired", "ReadOnly")
+NoneType = type(None)
+
+
+@attrs.frozen
+class Anything:
+    """Nothing is known: Any, a missing annotation, a type variable, a name that does not resolve."""
+
+
+ANYTHING = Anything()
+
+
+@attrs.frozen
+class OneOf:
+    """A value of one of the members."""
+
+    members: Tuple[object, ...]
+
+
+@attrs.frozen
+class Values:
+    """One of these values."""
+
+    values: Tuple[object, ...]
+
+
+@attrs.frozen
+class Instance:
+    """An object of a class.
+
+    `args` is None where the class is not subscripted; those of a tuple are its elements, with a last `...` for any
+    number. `keys` are those that a TypedDict requires.
+    """
+
+    cls: type
+    args: Optional[Tuple[object, ...]] = None
+    keys: Optional[FrozenSet[str]] = None
+
+
+Form = Union[Anything, OneOf, Values, Instance]
+
+
+def form_of(tp: Any) -> Form:
+    """Return the normal form of an annotation; a form is its own."""
+    for _ in range(_LAYERS):
+        if is_class(tp):
+            return _form_of_class(tp)
+        if isinstance(tp, (Anything, OneOf, Values, Instance)):
+            return tp
+        if tp is None or tp is typing.Tuple:
+            return Instance(NoneType if tp is None else tuple)
+        tp = _unqualified(tp)
+        origin, args = _parts(tp)
+        if is_class(origin):
+            return _form_of_parts(origin, args)
+        if isinstance(tp, typing.TypeVar):
+            if tp.__bound__ is None:
+                return OneOf(tp.__constraints__) if tp.__constraints__ else ANYTHING
+            tp = tp.__bound__
+        elif hasattr(tp, "__supertype__"):  # NewType
+            tp = tp.__supertype__
+        elif not is_class(tp):
+            alias = tp if origin is None else origin
+            if type(alias).__name__ != "TypeAliasType":
+                return _form_of_parts(origin, args)
+            tp = alias.__value__  # its type parameters stay type variables, so they are ANYTHING
+    return ANYTHING
+
+
+@functools.lru_cache(maxsize=1024)
+def _form_of_class(cls: type) -> Form:
+    if cls in _UNIONS or any(c.__name__ == "Any" and c.__module__ in _TYPING for c in cls.__mro__):
+        return ANYTHING
+    if type(cls).__name__ == "_TypedDictMeta":
+        fields = field_hints(cls)
+        required = getattr(cls, "__required_keys__", frozenset(fields))
+        return Instance(dict, (str, OneOf(tuple(fields.values())) if fields else ANYTHING), frozenset(required))
+    if issubclass(cls, abc.Awaitable):  # what is awaited on the way to its reader is not known here
+        return ANYTHING
+    if issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple):
+        declared = next(base for base in cls.__mro__ if "_fields" in vars(base))
+        fields = field_hints(declared)
+        return Instance(cls, tuple([fields.get(name, UNKNOWN) for name in declared._fields]))  # type: ignore[attr-defined]
+    return Instance(cls)
+
+
+def _form_of_parts(origin: Any, args: Tuple[object, ...]) -> Form:
+    if any(origin is union for union in _UNIONS):
+        return OneOf(args)
+    if _is_literal(origin):
+        return Values(_flat(args))
+    if not is_class(origin):
+        return ANYTHING
+    if origin is tuple:
+        return Instance(tuple, (UNKNOWN, ...) if any(map(_is_unpacked, args)) else args)
+    form = _form_of_class(origin)
+    if isinstance(form, Instance) and form.args is None and args:
+        return Instance(origin, args)
+    return form
+
+
+def show(tp: object) -> str:
+    """Return the text of a type, the same on every Python: ``list[str]``, ``int | None``, ``?`` for UNKNOWN.
+
+    Classes go by their qualified name without the module, aliases and NewTypes by their name, and the extras of
+    ``Annotated`` are left out. The text never holds an address, and no type makes this raise.
+    """
+    try:
+        return _text(tp)
+    except Exception:
+        return "?"
+
+
+def _text(tp: Any) -> str:
+    tp = _unqualified(tp)
+    if tp is UNKNOWN:
+        return "?"
+    if tp is None or tp is NoneType:
+        return "None"
+    if tp is Ellipsis:
+        return "..."
+    if isinstance(tp, list):  # the parameters of a Callable
+        return f"[{', '.join(map(_text, tp))}]"
+    if isinstance(tp, (str, typing.ForwardRef)):
+        return tp if isinstance(tp, str) else tp.__forward_arg__
+    origin, args = _parts(tp)
+    if origin is None:
+        return _name(tp) or "?"
+    if any(origin is union for union in _UNIONS):
+        members = dict.fromkeys(map(_text, args))
+        return " | ".join(sorted(members, key="None".__eq__))  # None last, the others as they are declared
+    if _is_literal(origin):
+        return f"Literal[{', '.join(map(_text_of_value, _flat(args)))}]"
+    if _name(origin) == "ndarray" and len(args) == 2:
+        kind = _parts(args[1])[1]
+        return f"NDArray[{_text(kind[0]) if kind else '?'}]"
+    if origin is tuple and not args and tp is not typing.Tuple:
+        return "tuple[()]"
+    return f"{_name(origin)}[{', '.join(map(_text, args))}]" if args else _name(origin) or "?"
+
+
+def _text_of_value(value: object) -> str:
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__qualname__}.{value.name}"
+    return repr(value) if isinstance(value, (str, bytes, int, NoneType)) else "?"
+
+
+_TYPING = ("typing", "typing_extensions")
+
+
+def _unqualified(tp: Any) -> Any:
+    """Look through what says nothing about the values: Annotated, Final, ClassVar, Required, InitVar."""
+    for _ in range(_LAYERS):
+        if is_class(tp):
+            return tp
+        if is_annotated(tp):
+            tp = tp.__origin__
+        elif isinstance(tp, dataclasses.InitVar):
+            tp = tp.type
+        else:
+            origin, args = _parts(tp)
+            if is_class(origin) or not args or _name(origin) not in _QUALIFIERS:
+                return tp
+            tp = args[0]
+    return UNKNOWN
+
+
+def _parts(tp: Any) -> Tuple[Any, Tuple[Any, ...]]:
+    """Return what is subscripted and with what; (None, ()) for anything else. Bare ``typing.List`` is (list, ())."""
+    if is_class(tp):
+        return None, ()
+    origin = typing.get_origin(tp)
+    if origin is None:  # numpy's own aliases on Python 3.8
+        origin = getattr(tp, "__origin__", None)
+        return (origin, tuple(tp.__args__)) if is_class(origin) and hasattr(tp, "__args__") else (None, ())
+    args = typing.get_args(tp)
+    return origin, () if args == ((),) else args  # Tuple[()] before Python 3.11
+
+
+def _name(tp: Any) -> str:
+    for attribute in ("__qualname__",) if is_class(tp) else ("__name__", "_name"):
+        name = getattr(tp, attribute, None)
+        if isinstance(name, str):
+            return name
+    return ""
+
+
+def _is_literal(origin: object) -> bool:
+    return not is_class(origin) and _name(origin) == "Literal"  # typing_extensions has one of its own
+
+
+def _is_unpacked(arg: Any) -> bool:
+    """Tell whether an element of a tuple stands for any number of them: ``*Ts``, ``*tuple[int, ...]``."""
+    if is_class(arg):
+        return False
+    return getattr(arg, "__unpacked__", False) or "Unpack" in (_name(arg), _name(_parts(arg)[0]))
+
+
+def _flat(values: Tuple[Any, ...]) -> Tuple[object, ...]:
+    """Return the values of a Literal; Python 3.8 keeps a Literal within a Literal."""
+    flat: List[object] = []
+    for value in values:
+        inner = _parts(value)
+        flat.extend(_flat(inner[1]) if _is_literal(inner[0]) else [value])
+    return tuple(flat)

@@ -1,0 +1,175 @@
+"""What a program is: operations over SSA values in, one frozen Graph to analyse and lower out.
+
+Everything here is `attrs.frozen` and made of tuples, so a pass returns a new graph and never edits one, and a test can
+write the graph it expects as a literal. A value is defined once, by an input or by one operation, and read by name::
+
+    Input ──▶ Value ──Use──▶ Call | Invoke | MapOver ──▶ Value ──▶ outputs
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Optional, Tuple, Union
+
+import attrs
+
+from hypernodes.ir.types import UNKNOWN
+
+DISCARD = "-"
+"""Name of a result that nobody can read: no identifier, so no parameter and no output can be called that."""
+
+
+@attrs.frozen
+class Value:
+    """One SSA value: defined once, by an input or by an operation."""
+
+    name: str
+    type: object = UNKNOWN
+
+
+class Required:
+    """The default of an input that has none."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = Required()
+
+
+@attrs.frozen
+class Input:
+    """A value the caller provides; with a default he may leave it out, and then no call receives it."""
+
+    value: Value
+    default: object = attrs.field(default=REQUIRED, eq=False)
+
+    @property
+    def optional(self) -> bool:
+        return self.default is not REQUIRED
+
+
+@attrs.frozen
+class Use:
+    """One read: `parameter` of an operation takes `value`.
+
+    `wanted` is the type the parameter declares. An `optional` parameter is left out of the call when nobody
+    provides its value, so the function's own default applies. A `keyword` parameter is passed by name only, a
+    `positional` one by position only.
+    """
+
+    parameter: str
+    value: Value
+    wanted: object = UNKNOWN
+    optional: bool = False
+    keyword: bool = False
+    positional: bool = False
+    default: object = attrs.field(default=REQUIRED, eq=False)
+
+
+@attrs.frozen
+class Policy:
+    """What the user asked of one node beyond calling it."""
+
+    cache: Optional[bool] = None
+
+
+DEFAULT_POLICY = Policy()
+
+
+@attrs.frozen(eq=False)
+class Scope:
+    """The nested pipeline an inlined operation came from; a chain of these leads out to the graph itself.
+
+    `owner` is the pipeline's settings, opaque here; it stays in this process.
+    """
+
+    name: str
+    parent: Optional[Scope] = None
+    owner: object = None
+
+    @property
+    def path(self) -> Tuple[str, ...]:
+        return (*(self.parent.path if self.parent else ()), self.name)
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return Scope, (self.name, self.parent)
+
+
+@attrs.frozen
+class Call:
+    """A function, the values it reads and the values it defines; with `unpack` it returns a tuple, one for each."""
+
+    name: str
+    fn: Callable[..., object]
+    uses: Tuple[Use, ...]
+    results: Tuple[Value, ...]
+    unpack: bool = False
+    is_coroutine: bool = False
+    policy: Policy = DEFAULT_POLICY
+    scope: Optional[Scope] = None
+
+
+@attrs.frozen
+class Invoke:
+    """A nested graph run once. A use's parameter is an input of `graph`; `yields[i]` is the output behind `results[i]`."""
+
+    name: str
+    graph: Graph
+    uses: Tuple[Use, ...]
+    results: Tuple[Value, ...]
+    yields: Tuple[str, ...]
+    owner: object = attrs.field(default=None, eq=False, repr=False)
+    scope: Optional[Scope] = None
+
+
+@attrs.frozen
+class MapOver:
+    """A nested graph run once per item; results are lists in item order.
+
+    `axes` are the parameters that carry items, `mode` says how several of them combine: ``"zip"`` or ``"product"``
+    (last axis fastest). With `spread` there is one axis whose items are mappings from the graph's inputs to values.
+    """
+
+    name: str
+    graph: Graph
+    uses: Tuple[Use, ...]
+    results: Tuple[Value, ...]
+    yields: Tuple[str, ...]
+    axes: Tuple[str, ...]
+    mode: str = "zip"
+    spread: bool = False
+    owner: object = attrs.field(default=None, eq=False, repr=False)
+    scope: Optional[Scope] = None
+
+
+Operation = Union[Call, Invoke, MapOver]
+
+
+@attrs.frozen
+class Graph:
+    """Inputs, operations in def-before-use order, and the values handed back."""
+
+    name: str
+    inputs: Tuple[Input, ...]
+    operations: Tuple[Operation, ...]
+    outputs: Tuple[Value, ...]
+
+    def __str__(self) -> str:
+        from hypernodes.ir.text import graph_text
+
+        return graph_text(self)
+
+    @property
+    def input_names(self) -> Tuple[str, ...]:
+        return tuple(entry.value.name for entry in self.inputs)
+
+    @property
+    def output_names(self) -> Tuple[str, ...]:
+        return tuple(value.name for value in self.outputs)
+
+    def defaults(self) -> Dict[str, object]:
+        """Return input name → default, for the inputs that have one."""
+        return {entry.value.name: entry.default for entry in self.inputs if entry.optional}

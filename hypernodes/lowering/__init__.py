@@ -1,0 +1,93 @@
+"""A graph and options in, the Plan that one kind of run executes out.
+
+Start here: `TARGETS` is the table from a mode's name to the module that groups operations into bundles for it, and
+`lower` is the order of the passes. No user function is called, no clock read and no pool touched on this road.
+"""
+
+from __future__ import annotations
+
+from typing import AbstractSet, Callable, Dict, List, Sequence, Tuple
+
+import attrs
+
+from hypernodes.ir.graph import Call, Graph, MapOver
+from hypernodes.lowering import concurrent, parallel, sequential
+from hypernodes.lowering.assemble import assemble
+from hypernodes.lowering.fuse import Group, Placed
+from hypernodes.lowering.inline import inline
+from hypernodes.lowering.placement import Placing, place_frame
+from hypernodes.lowering.plan import FRAMES, INLINE, PROCESS, Bundle, Hosted, Options, Plan
+from hypernodes.lowering.prune import prune
+from hypernodes.lowering.widths import Width, map_width
+
+TARGETS: Dict[str, Callable[[Sequence[Placed]], List[Group]]] = {
+    "sequential": sequential.group,
+    "concurrent": concurrent.group,
+    "parallel": parallel.group,
+}
+
+
+def specialise(graph: Graph, provided: AbstractSet[str], asked: Sequence[str]) -> Graph:
+    """Return the flat graph that one kind of run needs: nested graphs inlined, what is not asked for pruned."""
+    return prune(inline(graph), provided, asked)
+
+
+def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
+    """Return the plan of one frame of `graph`, and of the frames of its maps.
+
+    Parameters
+    ----------
+    graph : Graph
+        As `specialise` returns it.
+    options : Options
+        Modes and number of workers.
+    depth : int
+        How many maps enclose the frame.
+
+    Raises
+    ------
+    NotPicklableError
+        When something has to cross to a worker process and cannot.
+    """
+    placing = place_frame(options, depth)
+    if placing.hosted:
+        return _hosted(graph, options, depth, placing)
+    return _frame(graph, options, depth, placing)
+
+
+def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
+    width = map_width(options.items, options.max_workers, depth)
+    # A map whose items run one at a time, node by node, needs no frames of its own: it is a loop within a bundle.
+    loop = width.limit == 1 and options.nodes == "sequential"
+
+    def place(operation: object) -> Tuple[str, str]:
+        if type(operation) is Call:
+            if operation.is_coroutine:
+                return placing.coroutine, placing.coroutine_reason
+            return placing.plain, placing.plain_reason
+        return (placing.plain, placing.plain_reason) if loop else (FRAMES, f"items are frames, {width.rule}")
+
+    def body(operation: MapOver) -> Tuple[Plan, Width]:
+        if loop:
+            inner = attrs.evolve(options, items="sequential")
+            return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1)), width
+        return lower(operation.graph, options, depth + 1), width
+
+    placed = [(operation, *place(operation)) for operation in graph.operations]
+    groups = TARGETS[placing.grouping](placed)
+    plan = assemble(graph, options, depth, groups, placing.grouping == "sequential", body)
+    return parallel.seal(plan)
+
+
+def _hosted(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
+    """Return the plan of a frame that a worker process runs whole, by the node mode and a schedule of its own."""
+    inner = lower(graph, attrs.evolve(options, items=options.nodes), depth)
+    step = Hosted(graph.name, inner, inner.outputs)
+    bundle = Bundle(
+        0, (step,), PROCESS, placing.plain_reason, inner.inputs, inner.outputs, rank=max(1, inner.critical_path)
+    )
+    slots = tuple([attrs.evolve(slot, freed_by=None) for slot in inner.slots])
+    return parallel.seal(Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs))
+
+
+__all__ = ["INLINE", "TARGETS", "lower", "specialise"]

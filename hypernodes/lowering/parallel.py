@@ -1,0 +1,96 @@
+"""Target *parallel*: a frame in, a bundle for each linear chain out, each pickled here so that one that exists can be sent.
+
+Intermediates of a chain never cross a process boundary. A `Program` is what crosses once: the steps of a bundle over
+slots of its own, numbered densely, so that a worker allocates no more than the bundle uses.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+import attrs
+
+from hypernodes.errors import NotPicklableError
+from hypernodes.lowering.fuse import Group, Placed, chains
+from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Step
+from hypernodes.pickling import dumps
+
+
+def group(placed: Sequence[Placed]) -> List[Group]:
+    """Return linear chains of functions that run in processes; everything else stands alone."""
+    return chains(placed, fusible=(PROCESS,))
+
+
+@attrs.frozen
+class Program:
+    """A bundle as a worker process gets it: `steps` over slots 0 to ``size - 1``, values in and out by `imports` and `exports`."""
+
+    steps: Tuple[PlanStep, ...]
+    size: int
+    imports: Tuple[int, ...]
+    exports: Tuple[int, ...]
+
+
+def seal(plan: Plan) -> Plan:
+    """Return `plan` with the payload of each process bundle pickled.
+
+    Raises
+    ------
+    NotPicklableError
+        Naming the node and the path to what cannot be pickled.
+    """
+    if all(bundle.placement != PROCESS for bundle in plan.bundles):
+        return plan
+    return attrs.evolve(plan, bundles=tuple([_sealed(plan, bundle) for bundle in plan.bundles]))
+
+
+def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
+    if bundle.placement != PROCESS:
+        return bundle
+    program = _program(bundle)
+    try:
+        payload = dumps(program, f"pipeline {plan.name!r}")
+    except NotPicklableError:
+        _blame(program.steps)
+        raise
+    return attrs.evolve(bundle, payload=payload)
+
+
+def _blame(steps: Sequence[PlanStep]) -> None:
+    """Raise the error of the first step that does not pickle, named as the user knows it."""
+    for step in steps:
+        if isinstance(step, Step):
+            dumps(step.fn, f"node {step.name!r}")
+        else:
+            body = step.body if isinstance(step, MapStep) else step.plan
+            for bundle in body.bundles:
+                _blame(bundle.steps)
+
+
+def _program(bundle: Bundle) -> Program:
+    if isinstance(bundle.steps[0], Hosted):
+        slots = bundle.steps[0].plan.slots
+        return Program(bundle.steps, len(slots), bundle.imports, bundle.exports)
+    number: Dict[int, int] = {slot: index for index, slot in enumerate(bundle.imports, 1)}
+    for step in bundle.steps:
+        for slot in step.results:
+            number.setdefault(slot, len(number) + 1)
+    steps = tuple([_renumbered(step, number) for step in bundle.steps])
+    return Program(
+        steps,
+        len(number) + 1,
+        tuple([number[slot] for slot in bundle.imports]),
+        tuple([number[slot] for slot in bundle.exports]),
+    )
+
+
+def _renumbered(step: PlanStep, number: Dict[int, int]) -> PlanStep:
+    results = tuple([number[slot] for slot in step.results])
+    frees = tuple([number[slot] for slot in step.frees])
+    if isinstance(step, Step):
+        arguments = tuple([attrs.evolve(argument, slot=number[argument.slot]) for argument in step.arguments])
+        return attrs.evolve(step, arguments=arguments, results=results, frees=frees)
+    assert isinstance(step, MapStep)
+    axes = tuple([attrs.evolve(axis, slot=number[axis.slot]) for axis in step.axes])
+    shared = tuple([(inner, number[outer]) for inner, outer in step.shared])
+    return attrs.evolve(step, axes=axes, shared=shared, results=results, frees=frees)

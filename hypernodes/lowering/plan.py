@@ -1,0 +1,209 @@
+"""What a mode makes of a graph: slots, steps, bundles and waves, frozen, ready to print and to link.
+
+::
+
+    Graph ──lower──▶ Plan ─┬─ slots      numbered places for values; slot 0 belongs to the runtime
+                           ├─ bundles    steps that run one after another on one worker: the unit of dispatch
+                           └─ waves      bundles whose inputs are ready together (no barrier: bundles carry the counts)
+
+A plan is about one *frame*: one run of one graph. A `MapStep` holds the plan of its items' frames.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Optional, Tuple, Union
+
+import attrs
+
+from hypernodes.ir.graph import Policy, Scope
+from hypernodes.lowering.widths import Width
+
+INLINE = "inline"
+LOOP = "loop"
+THREAD = "thread"
+PROCESS = "process"
+FRAMES = "frames"
+"""Placements: the caller's own thread, the event loop, a worker thread, a worker process, and, for a map whose items are
+scheduled as frames of their own, the schedule itself."""
+
+
+@attrs.frozen
+class Options:
+    """What a backend was asked for: a mode for nodes, a mode for items, and the number of workers."""
+
+    nodes: str
+    items: str
+    max_workers: int
+
+
+@attrs.frozen
+class Slot:
+    """A numbered place for one value. `freed_by` is the bundle after which nobody reads it; None when it is asked for."""
+
+    name: str
+    type: object = attrs.field(eq=False)
+    freed_by: Optional[int] = None
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        # A type is for printing; it need not be importable, or even picklable, where the plan is run.
+        return Slot, (self.name, None, self.freed_by)
+
+
+@attrs.frozen
+class Argument:
+    """What a parameter is passed: the value in `slot`, by position or by `keyword`."""
+
+    parameter: str
+    slot: int
+    keyword: bool = False
+
+
+@attrs.frozen
+class Step:
+    """One call: reads slots, defines slots, and frees those that no later step of the frame reads."""
+
+    name: str
+    fn: Callable[..., object]
+    arguments: Tuple[Argument, ...]
+    results: Tuple[int, ...]
+    outputs: Tuple[str, ...]
+    unpack: bool = False
+    is_coroutine: bool = False
+    policy: Policy = attrs.field(default=Policy(), repr=False)
+    scope: Optional[Scope] = attrs.field(default=None, repr=False)
+    frees: Tuple[int, ...] = ()
+
+
+@attrs.frozen
+class Axis:
+    """Items come from `slot` and go, one a frame, into `body_slot`; 0 for a spread axis, whose items are mappings."""
+
+    parameter: str
+    slot: int
+    body_slot: int
+
+
+@attrs.frozen
+class SpreadInput:
+    """An input of the body that each item of a spread map carries under `name`."""
+
+    name: str
+    slot: int
+    default: object = attrs.field(eq=False)
+
+
+@attrs.frozen
+class MapStep:
+    """A map: one frame of `body` per item.
+
+    `shared` pairs a slot of the body with a slot here, the same value for all items. ``results[i]`` is the list of what
+    the frames leave in ``body.outputs[i]``.
+    """
+
+    name: str
+    body: Plan
+    axes: Tuple[Axis, ...]
+    shared: Tuple[Tuple[int, int], ...]
+    results: Tuple[int, ...]
+    outputs: Tuple[str, ...]
+    mode: str
+    width: Width
+    spread: Tuple[SpreadInput, ...] = ()
+    scope: Optional[Scope] = attrs.field(default=None, repr=False)
+    frees: Tuple[int, ...] = ()
+
+
+@attrs.frozen
+class Hosted:
+    """A whole frame that a worker process runs by a schedule of its own."""
+
+    name: str
+    plan: Plan
+    results: Tuple[int, ...] = ()
+    frees: Tuple[int, ...] = ()
+
+
+PlanStep = Union[Step, MapStep, Hosted]
+
+
+@attrs.frozen
+class Bundle:
+    """Steps that run one after another on one worker without asking anybody.
+
+    `waits` is the number of bundles it waits for, `releases` are those that wait for it, `rank` the number of steps on
+    the longest path from its start to the end of the frame. It needs the slots in `imports` and hands back `exports`.
+    `frees` are slots to empty when it has finished; a slot in `shared_frees` is emptied by the last of its readers.
+    """
+
+    index: int
+    steps: Tuple[PlanStep, ...]
+    placement: str
+    reason: str
+    imports: Tuple[int, ...]
+    exports: Tuple[int, ...]
+    waits: int = 0
+    releases: Tuple[int, ...] = ()
+    rank: int = 0
+    wave: int = 0
+    frees: Tuple[int, ...] = ()
+    shared_frees: Tuple[int, ...] = ()
+    payload: Optional[bytes] = attrs.field(default=None, repr=False, eq=False)
+
+
+@attrs.frozen
+class Plan:
+    """What one frame runs: bundles over numbered slots.
+
+    Attributes
+    ----------
+    name : str
+        The pipeline's name.
+    options : Options
+        The modes and the number of workers it was lowered for.
+    depth : int
+        How many maps enclose this frame; 0 for the run itself.
+    slots : tuple of Slot
+        Slot 0 belongs to the runtime.
+    inputs : tuple of int
+        The slots the caller fills, in the order of the graph's inputs.
+    bundles : tuple of Bundle
+        In an order in which they could run one after another.
+    waves : tuple of tuple of int
+        Indices into `bundles`: those of wave ``k`` wait for something in wave ``k - 1``.
+    outputs : tuple of int
+        The slots handed back, in the order of the graph's outputs.
+    """
+
+    name: str
+    options: Options
+    depth: int
+    slots: Tuple[Slot, ...]
+    inputs: Tuple[int, ...]
+    bundles: Tuple[Bundle, ...]
+    waves: Tuple[Tuple[int, ...], ...]
+    outputs: Tuple[int, ...]
+
+    @property
+    def input_names(self) -> Tuple[str, ...]:
+        return tuple([self.slots[slot].name for slot in self.inputs])
+
+    @property
+    def output_names(self) -> Tuple[str, ...]:
+        return tuple([self.slots[slot].name for slot in self.outputs])
+
+    @property
+    def straight(self) -> bool:
+        """Whether a single worker runs the whole frame without asking anybody."""
+        return len(self.bundles) == 1 and self.bundles[0].placement != FRAMES
+
+    @property
+    def critical_path(self) -> int:
+        """Steps on the longest chain of bundles."""
+        return max([bundle.rank for bundle in self.bundles], default=0)
+
+    def __str__(self) -> str:
+        from hypernodes.lowering.text import plan_text
+
+        return plan_text(self)
+
+

@@ -1,0 +1,128 @@
+"""A graph, the names provided and the names asked for in; the graph that this one kind of run needs out.
+
+What nobody asked for is gone, with what only it needed. A provided name that an operation defines overrides it. A
+parameter that nobody provides and that has a default is no longer passed, so that the function's own default applies.
+"""
+
+from __future__ import annotations
+
+from typing import AbstractSet, List, Sequence, Set, Tuple
+
+import attrs
+
+from hypernodes.errors import MissingInputError
+from hypernodes.ir.graph import DISCARD, Call, Graph, Input, MapOver, Operation, Use, Value
+
+
+def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: Sequence[str] = ()) -> Graph:
+    """Return the part of `graph` that computes `asked` from `provided`.
+
+    Parameters
+    ----------
+    graph : Graph
+        Verified, without Invokes of its own.
+    provided : set of str
+        Names of inputs, or of outputs to override.
+    asked : sequence of str
+        Names of outputs, in the order to hand them back.
+    keep : sequence of str
+        Names among `provided` that stay inputs even when nothing reads them.
+
+    Raises
+    ------
+    MissingInputError
+        For the first operation, in order, that needs a value nobody provides.
+    """
+    inputs = {entry.value.name: entry.value for entry in graph.inputs}
+    needed: Set[str] = {*asked, *keep}
+    kept: List[Operation] = []
+    missing: List[Tuple[Operation, Use]] = []
+    for operation in reversed(graph.operations):
+        live = [value.name in needed and value.name not in provided for value in operation.results]
+        if not any(live):
+            continue
+        uses: List[Use] = []
+        absent: List[Use] = []
+        behind_gap = False
+        for use in operation.uses:
+            name = use.value.name
+            if name in provided or name not in inputs:
+                uses.append(attrs.evolve(use, keyword=True) if behind_gap and not use.positional else use)
+            elif not use.optional:
+                absent.append(use)
+            else:
+                behind_gap = True
+        if behind_gap:
+            absent.extend(_skipped_positional(operation, uses))
+        pruned = _pruned(operation, uses, live, provided)
+        if absent and type(operation) is Call:
+            missing.append((operation, absent[0]))
+        elif absent:
+            missing.extend((operation, use) for use in absent if use.parameter in _still_read(operation, pruned))
+        needed.update([use.value.name for use in pruned.uses])
+        kept.append(pruned)
+    if missing:
+        operation, use = missing[-1]
+        path = ".".join((graph.name, *(operation.scope.path if operation.scope else ())))
+        raise MissingInputError(path, operation.name, use.value.name, tuple(sorted(provided)))
+    kept.reverse()
+    defined = {value.name: value for operation in kept for value in operation.results}
+    # Overriding inputs have no Value yet; one with the type of what they override keeps every use readable.
+    overridden = {value.name: value for operation in graph.operations for value in operation.results}
+    declared = {entry.value.name: entry for entry in graph.inputs}
+    entries = [
+        declared.get(name) or Input(overridden[name]) for name in _provided_order(graph, provided) if name in needed
+    ]
+    values = {entry.value.name: entry.value for entry in entries}
+    outputs = tuple([defined.get(name) or values[name] for name in asked])
+    return Graph(graph.name, tuple(entries), tuple(kept), outputs)
+
+
+def _provided_order(graph: Graph, provided: AbstractSet[str]) -> List[str]:
+    names = [entry.value.name for entry in graph.inputs if entry.value.name in provided]
+    extra = len(provided) - len(names)
+    if extra:
+        names += [v.name for operation in graph.operations for v in operation.results if v.name in provided]
+    return names
+
+
+def _skipped_positional(operation: Operation, uses: Sequence[Use]) -> List[Use]:
+    """Return the parameters that have to be passed after all: a positional-only one stands behind them."""
+    kept = {use.parameter for use in uses}
+    last = max([i for i, use in enumerate(operation.uses) if use.positional and use.parameter in kept], default=0)
+    return [use for use in operation.uses[:last] if use.parameter not in kept]
+
+
+def _pruned(operation: Operation, uses: List[Use], live: Sequence[bool], provided: AbstractSet[str]) -> Operation:
+    if isinstance(operation, Call):
+        if all(live) and len(uses) == len(operation.uses):
+            return operation
+        results = tuple(
+            [Value(DISCARD, value.type) if value.name in provided else value for value in operation.results]
+        )
+        return attrs.evolve(operation, uses=tuple(uses), results=results)
+    kept = [(value, inner) for value, inner, alive in zip(operation.results, operation.yields, live) if alive]
+    spread = isinstance(operation, MapOver) and operation.spread
+    # An axis nobody reads still says how many items there are; an item that is a mapping may carry any input.
+    axes = operation.axes if isinstance(operation, MapOver) else ()
+    keep = operation.graph.input_names if spread else axes
+    if spread:
+        given = set(keep)
+    else:
+        passed = {use.parameter for use in uses}
+        given = {use.parameter for use in operation.uses if use.parameter in passed or not use.optional}
+    body = prune(operation.graph, given, [inner for _, inner in kept], keep)
+    reads = {entry.value.name for entry in body.inputs} | set(axes)
+    return attrs.evolve(
+        operation,
+        graph=body,
+        uses=tuple([use for use in uses if use.parameter in reads]),
+        results=tuple([value for value, _ in kept]),
+        yields=tuple([inner for _, inner in kept]),
+    )
+
+
+def _still_read(operation: Operation, pruned: Operation) -> Set[str]:
+    assert not isinstance(pruned, Call)
+    axes = set(pruned.axes) if isinstance(pruned, MapOver) else set()
+    return {entry.value.name for entry in pruned.graph.inputs} | axes

@@ -1,0 +1,272 @@
+"""A function in, a Node out: its parameters, its output names, and how it is declared to the graph.
+
+`@node` inspects the signature once, here; a run never does. A Node stays callable like its function.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from types import BuiltinFunctionType, FunctionType
+from typing import TYPE_CHECKING, Callable, Dict, Generic, Optional, Sequence, Tuple, TypeVar, Union
+
+import attrs
+
+from hypernodes.errors import NodeDefinitionError
+from hypernodes.ir.graph import DEFAULT_POLICY, REQUIRED, Call, Policy, Use, Value
+from hypernodes.ir.types import UNKNOWN, hints, show, tuple_elements
+
+if TYPE_CHECKING:
+    if sys.version_info >= (3, 10):
+        from typing import ParamSpec
+    else:
+        from typing_extensions import ParamSpec
+    P = ParamSpec("P")
+else:
+    # Generic[P, R] with a real ParamSpec needs Python 3.10; at run time any type variable serves.
+    P = TypeVar("P")
+
+R = TypeVar("R")
+
+OutputName = Union[str, Tuple[str, ...]]
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@attrs.frozen
+class Parameter:
+    """One named parameter of a node's function."""
+
+    name: str
+    default: object = attrs.field(default=REQUIRED, eq=False)
+    keyword: bool = False
+    positional: bool = False
+
+    @property
+    def optional(self) -> bool:
+        return self.default is not REQUIRED
+
+
+@attrs.frozen(eq=False, repr=False, slots=False)
+class Node(Generic[P, R]):
+    """A function with named outputs; made by `node`.
+
+    Attributes
+    ----------
+    fn : callable
+        The function itself.
+    name : str
+        What plans, errors and callbacks call it.
+    output_name : str or tuple of str
+        A tuple means that the function returns a tuple of that length.
+    parameters : tuple of Parameter
+        What is wired by name, in the order of the signature; ``*args`` and ``**kwargs`` are not in it and stay empty.
+    """
+
+    fn: Callable[P, R]
+    name: str
+    output_name: OutputName
+    parameters: Tuple[Parameter, ...]
+    is_coroutine: bool
+    policy: Policy = DEFAULT_POLICY
+
+    def __attrs_post_init__(self) -> None:
+        # What tools expect of a wrapper; the instance has a __dict__ for exactly these.
+        facts = self.__dict__
+        fn = self.fn
+        for attribute in ("__module__", "__doc__", "__qualname__"):
+            facts[attribute] = getattr(fn, attribute, None)
+        facts["__name__"] = getattr(fn, "__name__", self.name)
+        facts["__wrapped__"] = fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: Optional[type] = None) -> Node[..., R]:
+        """Bind a node declared in a class body to an object, as a method is bound."""
+        if instance is None:
+            return self
+        bound = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        return Node(bound, self.name, self.output_name, self.parameters[1:], self.is_coroutine, self.policy)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.fn)
+
+    @property
+    def output_names(self) -> Tuple[str, ...]:
+        """The names this node defines: one, or as many as the tuple it returns has."""
+        return (self.output_name,) if isinstance(self.output_name, str) else self.output_name
+
+    def declare(self) -> Call:
+        """Return this node as an operation whose reads are still only names."""
+        types = hints(self.fn)
+        uses = tuple(
+            [
+                Use(p.name, Value(p.name), types.get(p.name, UNKNOWN), p.optional, p.keyword, p.positional, p.default)
+                for p in self.parameters
+            ]
+        )
+        returned = types.get("return", UNKNOWN)
+        unpack = not isinstance(self.output_name, str)
+        results: Tuple[Value, ...]
+        if unpack:
+            names = self.output_names
+            elements = tuple_elements(returned, len(names))
+            if elements is None:
+                raise NodeDefinitionError(
+                    self.name,
+                    f"defines {len(names)} outputs ({', '.join(names)}) and is annotated to return {show(returned)}",
+                    f"annotate a tuple of {len(names)}, or give as many output names as the tuple has elements",
+                )
+            results = tuple([Value(name, tp) for name, tp in zip(names, elements)])
+        else:
+            results = (Value(self.output_name, returned),)  # type: ignore[arg-type]
+        return Call(self.name, self.fn, uses, results, unpack, self.is_coroutine, self.policy)
+
+    def __repr__(self) -> str:
+        try:
+            signature = str(self.__signature__)
+        except (TypeError, ValueError):
+            signature = f"({', '.join(p.name for p in self.parameters)})"
+        return f"<Node {self.name}{signature} as {', '.join(self.output_names)}>"
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        # By reference where the decorated name can be imported; the function alone cannot be, as this node shadows it.
+        module, qualname = getattr(self.fn, "__module__", None), getattr(self.fn, "__qualname__", "<locals>")
+        if module and module != "__main__" and "<" not in qualname and _lookup(module, qualname) is self:
+            return _lookup, (module, qualname)
+        return Node, (self.fn, self.name, self.output_name, self.parameters, self.is_coroutine, self.policy)
+
+
+def node(
+    output_name: OutputName,
+    *,
+    name: Optional[str] = None,
+    cache: Optional[bool] = None,
+) -> Callable[[Callable[P, R]], Node[P, R]]:
+    """Decorate a function so that its parameters and its output can be wired by name.
+
+    Parameters
+    ----------
+    output_name : str or tuple of str
+        The name of what the function returns. With a tuple the function has to return a tuple of that length,
+        and each element gets a name of its own.
+    name : str, optional
+        What plans, errors and callbacks call the node; the function's name by default.
+    cache : bool, optional
+        Whether results may be kept where the pipeline has a cache; by default whatever the pipeline says.
+
+    Returns
+    -------
+    callable
+        A decorator that returns a `Node`. A Node can be called like the function.
+
+    Raises
+    ------
+    NodeDefinitionError
+        When an output name is no identifier or stands twice, or the function's parameters cannot be known or wired.
+
+    Examples
+    --------
+    >>> @node(output_name="tokens")
+    ... def tokenize(text: str, lower: bool = True) -> list:
+    ...     return (text.lower() if lower else text).split()
+    >>> tokenize("A b")
+    ['a', 'b']
+    """
+    if callable(output_name):
+        raise NodeDefinitionError(
+            _name_of(output_name, ()), "was decorated with a bare @node", 'write @node(output_name="...")'
+        )
+
+    def decorate(fn: Callable[P, R]) -> Node[P, R]:
+        names = _checked_outputs(fn, output_name)
+        label = name or _name_of(fn, names)
+        spelled = output_name if isinstance(output_name, str) else names
+        return Node(fn, label, spelled, _parameters(fn, label), _is_coroutine(fn), Policy(cache) if cache is not None else DEFAULT_POLICY)
+
+    return decorate
+
+
+def _checked_outputs(fn: object, output_name: object) -> Tuple[str, ...]:
+    label = _name_of(fn, ())
+    if isinstance(output_name, str):
+        names: Tuple[object, ...] = (output_name,)
+    elif isinstance(output_name, (tuple, list)):
+        names = tuple(output_name)
+    else:
+        names = (output_name,)
+    if not names:
+        raise NodeDefinitionError(label, "has an empty output_name", 'write @node(output_name="...")')
+    for given in names:
+        if not isinstance(given, str) or not given.isidentifier():
+            raise NodeDefinitionError(
+                label,
+                f"output_name {given!r} is no identifier",
+                "use a name that could be a parameter: letters, digits and underscores, not starting with a digit",
+            )
+    if len(set(names)) < len(names):
+        raise NodeDefinitionError(label, f"output_name {names!r} names an output twice", "give each element its own name")
+    return names  # type: ignore[return-value]
+
+
+def _name_of(fn: object, outputs: Sequence[str]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    return (outputs[0] if outputs else "lambda") if name == "<lambda>" else str(name)
+
+
+def _is_coroutine(fn: object) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if inspect.iscoroutinefunction(fn):
+        return True
+    plain = isinstance(fn, (FunctionType, BuiltinFunctionType, type)) or inspect.ismethod(fn)
+    return not plain and inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))
+
+
+def _parameters(fn: Callable[..., object], label: str) -> Tuple[Parameter, ...]:
+    if not callable(fn):
+        raise NodeDefinitionError(label, f"{fn!r} is not callable", "decorate a function, a method or a class")
+    if isinstance(fn, Node):
+        raise NodeDefinitionError(label, "is a node already", f"decorate the function: {label}.fn")
+    try:
+        found = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        raise NodeDefinitionError(
+            label,
+            "its parameters cannot be read (a builtin without a signature)",
+            f"wrap it: def {label}(x): return ...",
+        ) from None
+    named = tuple(
+        Parameter(
+            p.name,
+            REQUIRED if p.default is inspect.Parameter.empty else p.default,
+            p.kind is inspect.Parameter.KEYWORD_ONLY,
+            p.kind is inspect.Parameter.POSITIONAL_ONLY,
+        )
+        for p in found
+        if p.kind not in _VARIADIC
+    )
+    if not named and any(p.kind in _VARIADIC for p in found):
+        raise NodeDefinitionError(
+            label,
+            "takes only *args or **kwargs, so there is no name to wire",
+            "name its parameters (a decorator that wraps it should use functools.wraps)",
+        )
+    return named
+
+
+def _lookup(module: str, qualname: str) -> object:
+    """Return what stands at a module's dotted name, or None."""
+    try:
+        found: object = sys.modules.get(module) or importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return None
+    return found

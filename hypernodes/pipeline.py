@@ -1,0 +1,490 @@
+"""Nodes and a backend in, results out: `Pipeline`, and pipelines as nodes of others.
+
+The graph is built once, at construction. What one kind of run needs (which inputs, which outputs, mapped over what) is
+prepared at its first run and kept; changing a setting of any pipeline lets all of them look again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from hypernodes.backends.local import LocalBackend
+from hypernodes.backends.plans import ExecutionPlan
+from hypernodes.backends.prepared import Prepared, prepare
+from hypernodes.backends.subrun import isolate
+from hypernodes.errors import MapInputError, OptionError, PipelineDefinitionError, UnknownNameError, did_you_mean
+from hypernodes.events.callbacks import PipelineCallback
+from hypernodes.ir.build import declare_nested, link, mapped
+from hypernodes.ir.graph import Call, Graph, Operation
+from hypernodes.node import Node
+from hypernodes.results import MapResult
+
+Names = Union[str, Sequence[str]]
+Member = Union[Node[..., Any], "Pipeline", "PipelineNode"]
+
+_changes = itertools.count(1)
+_version = [0]
+"""The number of the last change of any pipeline's settings: nested pipelines inherit, so a change may concern anybody."""
+
+_DEFAULT_BACKEND = LocalBackend()
+
+
+class Settings:
+    """What a user may change on a pipeline at any time; nested pipelines without their own take their parent's."""
+
+    __slots__ = ("backend", "cache", "callbacks")
+
+    def __init__(
+        self,
+        backend: Optional[LocalBackend] = None,
+        cache: object = None,
+        callbacks: Optional[Tuple[PipelineCallback, ...]] = None,
+    ) -> None:
+        self.backend = backend
+        self.cache = cache
+        self.callbacks = callbacks
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        # In another process only the options mean something; listeners and caches stay where they are.
+        return Settings, (self.backend,)
+
+
+class Pipeline:
+    """Nodes wired by name: a parameter reads the output of that name, or an input.
+
+    Parameters
+    ----------
+    nodes : sequence of Node, Pipeline or PipelineNode
+        In any order; at least one. A Pipeline stands for its `as_node()`.
+    name : str, optional
+        What plans, errors and callbacks call it; ``"pipeline"`` by default.
+    backend : LocalBackend, optional
+        How it runs. A nested pipeline without one takes its parent's; the outermost is sequential by default.
+    cache : object, optional
+        Where results of nodes are kept between runs.
+    callbacks : sequence of PipelineCallback, optional
+        Told what happens. A nested pipeline without any takes its parent's.
+    type_check : bool or "strict"
+        True refuses types that clash, ``"strict"`` also wider-to-narrower ones, False none.
+
+    Raises
+    ------
+    PipelineDefinitionError
+        Without nodes, or with something that is no node.
+    DuplicateOutputError, CycleError, TypeMismatchError
+        When the nodes do not fit together.
+
+    Examples
+    --------
+    >>> @node(output_name="double")
+    ... def double(x):
+    ...     return 2 * x
+    >>> Pipeline(nodes=[double]).run(inputs={"x": 4})
+    {'double': 8}
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Member],
+        name: Optional[str] = None,
+        backend: Optional[LocalBackend] = None,
+        cache: object = None,
+        callbacks: Optional[Sequence[PipelineCallback]] = None,
+        type_check: object = True,
+    ) -> None:
+        self.name = name or "pipeline"
+        self.nodes: Tuple[Member, ...] = _members(self.name, nodes)
+        if type_check not in (True, False, "strict"):
+            raise OptionError("type_check", repr(type_check), 'use True, False or "strict"')
+        self._settings = Settings(_backend(backend), cache, _callbacks(callbacks))
+        self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
+        self._prepared: Dict[object, Prepared] = {}
+
+    # -- settings -----------------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The typed, immutable graph of this pipeline."""
+        return self._graph
+
+    @property
+    def backend(self) -> Optional[LocalBackend]:
+        """How it runs; None inherits. May be set at any time."""
+        return self._settings.backend
+
+    @backend.setter
+    def backend(self, backend: Optional[LocalBackend]) -> None:
+        self._settings.backend = _backend(backend)
+        _version[0] = next(_changes)
+
+    @property
+    def cache(self) -> object:
+        """Where results are kept; None inherits."""
+        return self._settings.cache
+
+    @cache.setter
+    def cache(self, cache: object) -> None:
+        self._settings.cache = cache
+        _version[0] = next(_changes)
+
+    @property
+    def callbacks(self) -> Optional[Tuple[PipelineCallback, ...]]:
+        """Who is told what happens; None inherits. Set a new sequence to change it."""
+        return self._settings.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: Optional[Sequence[PipelineCallback]]) -> None:
+        self._settings.callbacks = _callbacks(callbacks)
+        _version[0] = next(_changes)
+
+    @property
+    def inputs(self) -> Tuple[str, ...]:
+        """Names of its inputs, those with defaults included."""
+        return self._graph.input_names
+
+    @property
+    def outputs(self) -> Tuple[str, ...]:
+        """Names of what it returns."""
+        return self._graph.output_names
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Optional[Mapping[str, Any]] = None, output_name: Optional[Names] = None) -> Dict[str, Any]:
+        """Run once.
+
+        Parameters
+        ----------
+        inputs : mapping of str to object
+            A value for each input without a default. A name that a node defines overrides it: that node, and what
+            only it needed, does not run.
+        output_name : str or sequence of str, optional
+            Only these outputs, and only what they need; all by default.
+
+        Returns
+        -------
+        dict of str to object
+            The outputs of all nodes, or those asked for; inputs are not included.
+
+        Raises
+        ------
+        MissingInputError, UnknownNameError, NotPicklableError
+            Before any node runs.
+        Exception
+            Whatever a node raises, as itself, with a note that says where.
+        """
+        given: Mapping[str, Any] = {} if inputs is None else inputs
+        try:
+            prepared = self._prepared[(_version[0], output_name, tuple(given))]
+        except (KeyError, TypeError):
+            prepared = self._prepare(given, output_name, None, "zip")
+        return prepared.run(given)
+
+    def __call__(self, **inputs: Any) -> Dict[str, Any]:
+        """Run once, with the inputs as keywords."""
+        return self.run(inputs)
+
+    def map(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: Names,
+        map_mode: str = "zip",
+        output_name: Optional[Names] = None,
+    ) -> MapResult:
+        """Run once per item.
+
+        Parameters
+        ----------
+        inputs : mapping of str to object
+            For the names in `map_over` an iterable of items each, for the others one value that all items share.
+        map_over : str or sequence of str
+            The inputs that vary.
+        map_mode : {"zip", "product"}
+            Items together, which need equal lengths, or every combination, the last name of `map_over` fastest.
+        output_name : str or sequence of str, optional
+            As in `run`.
+
+        Returns
+        -------
+        MapResult
+            A dict of output name → list, one value per item, in item order; empty lists for no items.
+
+        Raises
+        ------
+        MissingInputError, UnknownNameError, MapInputError, MapLengthError, NotPicklableError
+            Before any node runs.
+        Exception
+            Whatever a node raises, as itself, with a note that says where.
+        """
+        given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
+        return _map_result(prepared.run(given), given, _names(map_over), map_mode)
+
+    async def arun(
+        self, inputs: Optional[Mapping[str, Any]] = None, output_name: Optional[Names] = None
+    ) -> Dict[str, Any]:
+        """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
+        given = {} if inputs is None else inputs
+        return await self._prepare(given, output_name, None, "zip").arun(given)
+
+    async def amap(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: Names,
+        map_mode: str = "zip",
+        output_name: Optional[Names] = None,
+    ) -> MapResult:
+        """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
+        given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
+        return _map_result(await prepared.arun(given), given, _names(map_over), map_mode)
+
+    def plan(
+        self,
+        inputs: Optional[Union[Mapping[str, Any], Sequence[str]]] = None,
+        output_name: Optional[Names] = None,
+        map_over: Optional[Names] = None,
+        map_mode: str = "zip",
+        backend: Optional[LocalBackend] = None,
+        n: Optional[int] = None,
+    ) -> ExecutionPlan:
+        """Return the plan that a run or a map with the same arguments executes.
+
+        Parameters
+        ----------
+        inputs : mapping, or sequence of str, optional
+            The inputs, or only their names; by default those without a default value, and `map_over`.
+        output_name, map_over, map_mode
+            As in `run` and `map`; with `map_over` it is the plan of a map.
+        backend : LocalBackend, optional
+            Instead of the pipeline's own.
+        n : int, optional
+            The number of items, for printing widths as numbers.
+        """
+        axes = () if map_over is None else _names(map_over)
+        if inputs is None:
+            required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
+            inputs = [*required, *[axis for axis in axes if axis not in required]]
+        prepared = self._prepare(inputs, output_name, axes if map_over is not None else None, map_mode, backend)
+        if n is None and axes and isinstance(inputs, Mapping) and hasattr(inputs[axes[0]], "__len__"):
+            n = len(inputs[axes[0]])
+        return ExecutionPlan(prepared, n)
+
+    # -- nesting ------------------------------------------------------------------------------------------------------
+
+    def as_node(
+        self,
+        input_mapping: Optional[Mapping[str, str]] = None,
+        output_mapping: Optional[Mapping[str, str]] = None,
+        map_over: Optional[Names] = None,
+        map_mode: str = "zip",
+        name: Optional[str] = None,
+    ) -> PipelineNode:
+        """Return this pipeline as a node of another.
+
+        Parameters
+        ----------
+        input_mapping : mapping of str to str, optional
+            Outer name → input of this pipeline. Names not in it are the same on both sides.
+        output_mapping : mapping of str to str, optional
+            Output of this pipeline → outer name.
+        map_over : str or sequence of str, optional
+            Outer names whose values are iterables: the pipeline runs once per item and its outputs are lists. A
+            single name that leads to no input of this pipeline holds mappings, each of which is spread over the inputs.
+        map_mode : {"zip", "product"}
+            How several names in `map_over` combine.
+        name : str, optional
+            What the node is called; the pipeline's name by default.
+
+        Raises
+        ------
+        UnknownNameError
+            For a mapping from or to a name that this pipeline does not have.
+        """
+        return PipelineNode(
+            self, dict(input_mapping or {}), dict(output_mapping or {}), map_over, map_mode, name or self.name
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name}({', '.join(self.inputs)}) as {', '.join(self.outputs)}>"
+
+    # -- preparing ----------------------------------------------------------------------------------------------------
+
+    def _prepared_map(
+        self, inputs: Mapping[str, Any], map_over: Names, map_mode: str, output_name: Optional[Names]
+    ) -> Tuple[Mapping[str, Any], Prepared]:
+        axes = _names(map_over)
+        key = (_version[0], output_name, tuple(inputs), axes, map_mode)
+        try:
+            prepared = self._prepared[key]
+        except (KeyError, TypeError):
+            prepared = self._prepare(inputs, output_name, axes, map_mode)
+        unsized = [axis for axis in axes if not hasattr(inputs[axis], "__len__") and hasattr(inputs[axis], "__iter__")]
+        # An iterator is read once, here: its length is part of the result.
+        return ({**inputs, **{axis: list(inputs[axis]) for axis in unsized}} if unsized else inputs), prepared
+
+    def _prepare(
+        self,
+        inputs: Union[Mapping[str, Any], Sequence[str]],
+        output_name: Optional[Names],
+        axes: Optional[Tuple[str, ...]],
+        map_mode: str,
+        backend: Optional[LocalBackend] = None,
+    ) -> Prepared:
+        names = tuple(inputs)
+        asked = self._asked(output_name, names)
+        self._check_names(names, axes, map_mode)
+        own = backend or self._settings.backend or _DEFAULT_BACKEND
+        graph = isolate(self._graph, own)
+        if axes is not None:
+            graph = mapped(graph, axes, map_mode)
+            asked = tuple(name for name in asked if name not in axes)
+        prepared = prepare(graph, names, asked, own, self._listeners(), axes is not None)
+        if backend is None:
+            shape = () if axes is None else (axes, map_mode)
+            key_output = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
+            if any(key[0] != _version[0] for key in list(self._prepared)):  # type: ignore[index]
+                self._prepared.clear()
+            self._prepared[(_version[0], key_output, names, *shape)] = prepared
+        return prepared
+
+    def _asked(self, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:
+        outputs = self._graph.output_names
+        if output_name is None:
+            given = set(provided)
+            return tuple([name for name in outputs if name not in given]) if given.intersection(outputs) else outputs
+        asked = _names(output_name)
+        for name in asked:
+            if name not in outputs:
+                raise UnknownNameError(self.name, "output", name, outputs)
+        return asked
+
+    def _check_names(self, names: Sequence[str], axes: Optional[Sequence[str]], map_mode: str) -> None:
+        known = {*self._graph.input_names, *self._graph.output_names}
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(self.name, "input", str(name), self._graph.input_names)
+        if axes is None:
+            return
+        if map_mode not in ("zip", "product"):
+            hint = did_you_mean(str(map_mode), ("zip", "product"))
+            raise OptionError("map_mode", repr(map_mode), f"use 'zip' or 'product'{hint}")
+        if not axes:
+            raise OptionError("map_over", "()", "name at least one input, or use run()")
+        for axis in axes:
+            if axis not in known:
+                raise UnknownNameError(self.name, "input to map over", str(axis), self._graph.input_names)
+            if axis not in names:
+                raise MapInputError(self.name, axis, "not among the inputs", f"pass inputs={{{axis!r}: [...]}}")
+
+    def _listeners(self) -> Any:
+        found: Dict[Tuple[str, ...], Sequence[PipelineCallback]] = {}
+        _collect(self._graph, (self.name,), self._settings.callbacks or (), found)
+        if not any(found.values()):
+            return None
+        top = found[(self.name,)]
+        return lambda path: found.get(path, top)
+
+
+class PipelineNode:
+    """A pipeline as a node of another; made by `Pipeline.as_node`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        input_mapping: Dict[str, str],
+        output_mapping: Dict[str, str],
+        map_over: Optional[Names],
+        map_mode: str,
+        name: str,
+    ) -> None:
+        self.pipeline = pipeline
+        self.name = name
+        self.map_over = () if map_over is None else _names(map_over)
+        self._input_mapping = input_mapping
+        self._output_mapping = output_mapping
+        self._map_mode = map_mode
+        graph = pipeline.graph
+        if map_mode not in ("zip", "product"):
+            raise OptionError("map_mode", repr(map_mode), "use 'zip' or 'product'")
+        for inner in input_mapping.values():
+            if inner not in graph.input_names:
+                raise UnknownNameError(pipeline.name, "input (of input_mapping)", str(inner), graph.input_names)
+        for inner in output_mapping:
+            if inner not in graph.output_names:
+                raise UnknownNameError(pipeline.name, "output (of output_mapping)", str(inner), graph.output_names)
+        outer = {name: name for name in graph.input_names if name not in input_mapping.values()}
+        outer.update(input_mapping)
+        if len(self.map_over) > 1:
+            for axis in self.map_over:
+                if axis not in outer:
+                    raise UnknownNameError(pipeline.name, "input to map over", str(axis), tuple(outer))
+
+    def declare(self) -> Operation:
+        """Return this node as an operation whose reads are still only names."""
+        return declare_nested(
+            self.pipeline.graph,
+            self.name,
+            self._input_mapping,
+            self._output_mapping,
+            self.map_over,
+            self._map_mode,
+            self.pipeline._settings,
+        )
+
+    def __repr__(self) -> str:
+        over = f" mapped over {', '.join(self.map_over)}" if self.map_over else ""
+        return f"<PipelineNode {self.name}{over} of {self.pipeline!r}>"
+
+
+def _names(names: Names) -> Tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _declare(member: Member) -> Operation:
+    return member.as_node().declare() if isinstance(member, Pipeline) else member.declare()
+
+
+def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
+    if isinstance(nodes, (Node, Pipeline, PipelineNode)) or not hasattr(nodes, "__iter__"):
+        raise PipelineDefinitionError(pipeline, f"nodes is a single {type(nodes).__name__}", "pass a list: nodes=[...]")
+    members: List[Member] = []
+    for number, member in enumerate(nodes):  # type: ignore[call-overload, attr-defined]
+        if not isinstance(member, (Node, Pipeline, PipelineNode)):
+            shown = getattr(member, "__name__", None) or repr(member)
+            fix = f'decorate it: @node(output_name="...") above {shown}' if callable(member) else "pass nodes only"
+            raise PipelineDefinitionError(pipeline, f"nodes[{number}] ({shown}) is no node", fix)
+        members.append(member)
+    return tuple(members)
+
+
+def _backend(backend: object) -> Optional[LocalBackend]:
+    if backend is None or isinstance(backend, LocalBackend):
+        return backend
+    raise OptionError("backend", repr(backend), "pass a LocalBackend(...), or None to inherit")
+
+
+def _callbacks(callbacks: object) -> Optional[Tuple[PipelineCallback, ...]]:
+    if callbacks is None:
+        return None
+    if isinstance(callbacks, PipelineCallback):
+        raise OptionError("callbacks", repr(callbacks), "pass a list: callbacks=[...]")
+    found = tuple(callbacks)  # type: ignore[arg-type, var-annotated]
+    for callback in found:
+        if not isinstance(callback, PipelineCallback):
+            raise OptionError("callbacks", repr(callback), "derive your class from PipelineCallback")
+    return found
+
+
+def _collect(
+    graph: Graph, path: Tuple[str, ...], inherited: Sequence[PipelineCallback], found: Dict[Tuple[str, ...], Any]
+) -> None:
+    """Find who listens to which pipeline: its own callbacks, or those of the one around it."""
+    found[path] = inherited
+    for operation in graph.operations:
+        if not isinstance(operation, Call):
+            own = getattr(operation.owner, "callbacks", None)
+            _collect(operation.graph, (*path, operation.name), inherited if own is None else own, found)
+
+
+def _map_result(outputs: Dict[str, List[Any]], inputs: Mapping[str, Any], axes: Sequence[str], mode: str) -> MapResult:
+    length = len(next(iter(outputs.values()))) if outputs else len(inputs[axes[0]])
+    return MapResult(outputs, length)

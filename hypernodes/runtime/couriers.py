@@ -1,0 +1,172 @@
+"""Parcels in, answers out: over the pipes of our own worker pool, or through a process executor of the user's."""
+
+from __future__ import annotations
+
+import os
+import queue
+from concurrent.futures import Executor, Future
+from multiprocessing.connection import wait
+from typing import AbstractSet, Any, Dict, List
+
+from hypernodes.runtime import worker as worker_module
+from hypernodes.runtime.pool import Worker, WorkerGone, WorkerPool
+from hypernodes.runtime.wire import Died, Outcome, Parcel, ParcelHeader, decode_answer, encode
+
+
+def _message(parcel: Parcel, held: AbstractSet[str]) -> List[bytes]:
+    parts = parcel.parts
+    carried = [part for part in parts if part.digest and part.digest not in held]
+    program, shared, surroundings = parts
+    digests = [part.digest for part in carried]
+    header = ParcelHeader(program.digest, shared.digest, surroundings.digest, digests, parcel.observed)
+    return [encode(header), *[part.data for part in carried], parcel.rows]
+
+
+class PoolCourier:
+    """Parcels over the pipes of a `WorkerPool`, one at each worker at a time.
+
+    A worker is leased for one parcel. One that has answered is kept for the next parcel of this run unless another run
+    waits for it, which saves the pool's lock on every parcel.
+    """
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._idle: List[Worker] = []
+        self._busy: Dict[Worker, Parcel] = {}
+        self._bell, self._ringer = os.pipe()
+        os.set_blocking(self._ringer, False)
+        self._rung = False
+        self._closed = False
+
+    def free(self) -> bool:
+        if not self._idle:
+            leased = self._pool.acquire()
+            if leased is not None:
+                self._idle.append(leased)
+        return bool(self._idle)
+
+    def send(self, parcel: Parcel) -> None:
+        worker = self._idle.pop()
+        try:
+            worker.send(*_message(parcel, worker.known))
+        except WorkerGone:
+            # It died between two parcels, so nothing of ours was lost: any other will do.
+            self._pool.discard(worker)
+            while not self.free():
+                self._pool.wait_free(None)
+            self.send(parcel)
+            return
+        except BaseException:
+            self._pool.discard(worker)
+            raise
+        worker.known.update([part.digest for part in parcel.parts])
+        self._busy[worker] = parcel
+
+    def wait(self) -> List[Outcome]:
+        if not self._busy and not self._rung:
+            # Every worker is with other runs, or there is nothing to send: the bell tells of the latter.
+            self._release_idle()
+            ready = wait([self._bell], 0.05)
+        else:
+            self._release_idle()
+            ready = wait([self._bell, *self._busy])
+        outcomes: List[Outcome] = []
+        for source in ready:
+            if source == self._bell:
+                os.read(self._bell, 4096)
+                self._rung = False
+                continue
+            assert isinstance(source, Worker)
+            parcel = self._busy.pop(source)
+            try:
+                answer = source.receive()
+            except WorkerGone as gone:
+                self._pool.discard(source)
+                outcomes.append((parcel.key, [], Died(gone.exitcode)))
+            except Exception as error:
+                self._pool.discard(source)
+                outcomes.append((parcel.key, [], error))
+            else:
+                self._idle.append(source)
+                missing = decode_answer(answer[0]).missing
+                if missing:
+                    # The worker keeps a bounded number of parts, and has let go of some that it once had.
+                    source.known.difference_update(missing)
+                    self.send(parcel)
+                else:
+                    outcomes.append((parcel.key, answer, None))
+        return outcomes
+
+    def _release_idle(self) -> None:
+        # Whoever waits for answers has nothing to send: workers without a parcel are of more use to other runs.
+        while self._idle:
+            self._pool.release(self._idle.pop())
+
+    def ring(self) -> None:
+        if self._closed:
+            return
+        self._rung = True
+        try:
+            os.write(self._ringer, b"!")
+        except BlockingIOError:
+            # The pipe is full of rings already.
+            return
+
+    def close(self, abandon: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for worker in self._busy:
+            self._pool.discard(worker)
+        self._busy.clear()
+        self._release_idle()
+        os.close(self._bell)
+        os.close(self._ringer)
+
+
+class ExecutorCourier:
+    """Parcels as calls on a process executor that belongs to the user: never shut down, never resized."""
+
+    def __init__(self, executor: Executor, workers: int) -> None:
+        self._executor = executor
+        self._workers = workers
+        self._answers: Any = queue.SimpleQueue()
+        self._out: Dict[Future[Any], object] = {}
+
+    def free(self) -> bool:
+        return len(self._out) < self._workers
+
+    def send(self, parcel: Parcel) -> None:
+        # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
+        future = self._executor.submit(worker_module.answer, _message(parcel, frozenset()))
+        self._out[future] = parcel.key
+        future.add_done_callback(self._answers.put)
+
+    def wait(self) -> List[Outcome]:
+        future = self._answers.get()
+        if future is None or future not in self._out:
+            return []
+        return [self._outcome(future)]
+
+    def _outcome(self, future: Future[Any]) -> Outcome:
+        key = self._out.pop(future)
+        error = future.exception()
+        if error is None:
+            return key, future.result(), None
+        # A broken pool says no more than that; concurrent.futures and loky word it alike.
+        died = "Broken" in type(error).__name__ or "Terminated" in type(error).__name__
+        return key, [], Died(None) if died else _as_exception(error)
+
+    def ring(self) -> None:
+        self._answers.put(None)
+
+    def close(self, abandon: bool) -> None:
+        for future in list(self._out):
+            future.cancel()
+        self._out.clear()
+
+
+def _as_exception(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+

@@ -1,0 +1,95 @@
+"""A failure as the interpreter saw it in, the user's own exception with a note that says where it happened out.
+
+The exception keeps its type, its traceback and its causes. The note goes where Python 3.11 shows it and, on older
+versions, into the same ``__notes__``.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any, List, Optional, Sequence, Tuple
+
+from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
+from hypernodes.runtime.interpreter import Slots, StepFailed
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 3
+
+
+def short(value: Any) -> str:
+    """Return a repr of at most about 60 characters, and never raise."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception, on every Python version."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+        return
+    try:
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+    except Exception:
+        # An exception that takes no attributes is passed on without its note.
+        return
+
+
+def steps_of(plan: Plan) -> List[PlanStep]:
+    """Return all steps of a frame, in the order of its bundles."""
+    return [step for bundle in plan.bundles for step in bundle.steps]
+
+
+def located(
+    error: BaseException, steps: Sequence[PlanStep], slots: Slots, pipeline: str, items: Tuple[int, ...]
+) -> BaseException:
+    """Return the user's exception behind `error`, with a note of node, pipeline, item and inputs.
+
+    Parameters
+    ----------
+    error : BaseException
+        What running `steps` raised; anything but a `StepFailed` is returned as it is.
+    steps : sequence of PlanStep
+        The steps that ran over `slots`.
+    pipeline : str
+        Path of the pipeline, names joined by dots.
+    items : tuple of int
+        Indices of the enclosing map items, outermost first.
+    """
+    if not isinstance(error, StepFailed):
+        return error
+    for map_step, index, inner in reversed(error.trail):
+        items = (*items, index)
+        pipeline = inside(pipeline, map_step)
+        steps, slots = steps_of(map_step.body), inner
+    step = _defining(steps, error.out)
+    if step is not None and not isinstance(step, Hosted):
+        add_note(error.error, note_text(step, slots, pipeline, items))
+    return error.error
+
+
+def inside(pipeline: str, step: PlanStep) -> str:
+    """Return the path of the pipeline that a map step runs, from the path of the one it stands in."""
+    scope = getattr(step, "scope", None)
+    return ".".join((pipeline, *(scope.path if scope else ()), step.name))
+
+
+def _defining(steps: Sequence[PlanStep], out: int) -> Optional[PlanStep]:
+    for step in steps:
+        if step.results and step.results[0] == out:
+            return step
+    return None
+
+
+def note_text(step: PlanStep, slots: Slots, pipeline: str, items: Tuple[int, ...]) -> str:
+    """Return ``node 'tokenize' of pipeline 'text', item 17, inputs text='...'``."""
+    scope = getattr(step, "scope", None)
+    where = ".".join((pipeline, *(scope.path if scope else ())))
+    at = f", item {'.'.join(map(str, items))}" if items else ""
+    if isinstance(step, Step):
+        values = ", ".join(f"{a.parameter}={short(slots[a.slot])}" for a in step.arguments)
+        return f"node {step.name!r} of pipeline {where!r}{at}, inputs {values or 'none'}"
+    axes = ", ".join(axis.parameter for axis in step.axes) if isinstance(step, MapStep) else ""
+    return f"map {step.name!r} over {axes} in pipeline {where!r}{at}"

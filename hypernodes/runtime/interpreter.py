@@ -1,0 +1,82 @@
+"""The steps of one bundle and a frame's slots in, the same slots with their results out: a straight-line loop.
+
+Steps are linked beforehand (`link`) into a few *segments*: neighbouring steps of one shape share a loop that is specialised
+to it, so a step costs what its call costs. Nothing here knows a mode, a cache or a listener; whatever wraps a step was
+linked in. A step that raises stops the loop with `StepFailed`, which says where.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Sequence, Tuple
+
+Slots = List[Any]
+Table = Sequence[Tuple[Any, ...]]
+Shape = Callable[[Table, Slots], None]
+Segment = Tuple[Shape, Table]
+Code = Tuple[Segment, ...]
+
+
+class StepFailed(Exception):
+    """A step raised `error`: the step that defines slot `out`, in the map items of `trail` (innermost first, with their slots)."""
+
+    def __init__(self, out: int, error: BaseException) -> None:
+        super().__init__(out, error)
+        self.out = out
+        self.error = error
+        self.trail: List[Tuple[Any, int, Slots]] = []
+
+
+def execute(code: Code, slots: Slots) -> None:
+    """Run linked steps over `slots`, in order."""
+    for shape, table in code:
+        shape(table, slots)
+
+
+def nullary(table: Table, slots: Slots) -> None:
+    out = 0
+    try:
+        for fn, out in table:
+            slots[out] = fn()
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def unary(table: Table, slots: Slots) -> None:
+    out = 0
+    try:
+        for fn, a, out in table:
+            slots[out] = fn(slots[a])
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def unary_last(table: Table, slots: Slots) -> None:
+    """Like `unary`, for steps that are the last to read their argument."""
+    out = 0
+    try:
+        for fn, a, out in table:
+            slots[out] = fn(slots[a])
+            slots[a] = None
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def binary(table: Table, slots: Slots) -> None:
+    out = 0
+    try:
+        for fn, a, b, out in table:
+            slots[out] = fn(slots[a], slots[b])
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def general(table: Table, slots: Slots) -> None:
+    """Run steps of any other shape: each is a closure over its slots."""
+    out = 0
+    try:
+        for run, out in table:
+            run(slots)
+    except StepFailed:
+        raise
+    except BaseException as error:
+        raise StepFailed(out, error) from None

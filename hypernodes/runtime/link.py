@@ -1,0 +1,147 @@
+"""Steps of a plan in, code for the interpreter out: each step becomes an instruction specialised to its shape.
+
+What wraps a step (a listener, a retry, a timeout) is applied here, once, when the plan is linked; a plan that nobody
+listens to is linked without, and runs as if wrapping did not exist. ::
+
+    Step ──shape──▶ (fn, slots…) rows ──neighbours of one shape──▶ segments
+         ──wrap───▶ closure over the slots                           (interpreter.general)
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any, Awaitable, Callable, List, Optional, Protocol, Sequence, Tuple
+
+from hypernodes.errors import OutputCountError
+from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
+from hypernodes.runtime import interpreter
+from hypernodes.runtime.interpreter import Code, Shape, Slots
+from hypernodes.runtime.maps import loop_over
+
+Instruction = Callable[[Slots], Any]
+Awaited = Callable[[Slots], Awaitable[None]]
+
+
+class Wrap(Protocol):
+    """Takes a step and what runs it, returns what to run instead."""
+
+    def plain(self, step: PlanStep, run: Instruction) -> Instruction: ...
+
+    def coroutine(self, step: Step, run: Awaited) -> Awaited: ...
+
+    def loop(self, step: MapStep, code: Code) -> Instruction: ...
+
+
+
+def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
+    """Return the code of steps that run one after another in this thread.
+
+    A coroutine function is awaited by ``slots[0].wait_for``, a hosted frame run by ``slots[0].host``: the driver
+    provides both.
+    """
+    segments: List[Tuple[Shape, List[Tuple[Any, ...]]]] = []
+    for step in steps:
+        shape, row = _row(step, wrap)
+        if segments and segments[-1][0] is shape:
+            segments[-1][1].append(row)
+        else:
+            segments.append((shape, [row]))
+    return tuple([(shape, tuple(rows)) for shape, rows in segments])
+
+
+def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:
+    """Return a coroutine function that runs one coroutine step on the event loop."""
+    call, store, frees = _call(step), _store(step), step.frees
+
+    async def run(slots: Slots) -> None:
+        store(slots, await call(slots))
+        for slot in frees:
+            slots[slot] = None
+
+    return wrap.coroutine(step, run) if wrap else run
+
+
+def _row(step: PlanStep, wrap: Optional[Wrap]) -> Tuple[Shape, Tuple[Any, ...]]:
+    out = step.results[0] if step.results else 0
+    if isinstance(step, MapStep):
+        code = link([inner for bundle in step.body.bundles for inner in bundle.steps], wrap)
+        return interpreter.general, (wrap.loop(step, code) if wrap else loop_over(step, code), out)
+    if isinstance(step, Hosted):
+        return interpreter.general, (_hosted(step), out)
+    if wrap is None and not step.is_coroutine and not step.unpack:
+        slots = [argument.slot for argument in step.arguments]
+        if not any([argument.keyword for argument in step.arguments]):
+            if not step.frees and len(slots) <= 2:
+                return _PLAIN[len(slots)], (step.fn, *slots, out)
+            if len(slots) == 1 and step.frees == (slots[0],):
+                return interpreter.unary_last, (step.fn, slots[0], out)
+        run = _instruction(step)
+    else:
+        run = _instruction(step)
+    return interpreter.general, (wrap.plain(step, run) if wrap else run, out)
+
+
+_PLAIN = (interpreter.nullary, interpreter.unary, interpreter.binary)
+
+
+def _instruction(step: Step) -> Instruction:
+    """Return a closure that calls the step's function on slots, stores what it returns, and frees what is read no more."""
+    call, store, frees = _call(step), _store(step), step.frees
+    if step.is_coroutine:
+
+        def run(slots: Slots) -> None:
+            store(slots, slots[0].wait_for(call(slots)))
+            for slot in frees:
+                slots[slot] = None
+
+    else:
+
+        def run(slots: Slots) -> None:
+            store(slots, call(slots))
+            for slot in frees:
+                slots[slot] = None
+
+    return run
+
+
+def _hosted(step: Hosted) -> Instruction:
+    plan = step.plan
+    return lambda slots: slots[0].host(plan, slots)
+
+
+def _call(step: Step) -> Instruction:
+    fn = step.fn
+    positional = [argument.slot for argument in step.arguments if not argument.keyword]
+    keywords = [(argument.parameter, argument.slot) for argument in step.arguments if argument.keyword]
+    if keywords:
+        names = [name for name, _ in keywords]
+        sources = [slot for _, slot in keywords]
+        return lambda slots: fn(*[slots[i] for i in positional], **{n: slots[i] for n, i in zip(names, sources)})
+    if not positional:
+        return lambda slots: fn()
+    if len(positional) == 1:
+        only = positional[0]
+        return lambda slots: fn(slots[only])
+    pick = itemgetter(*positional)
+    return lambda slots: fn(*pick(slots))
+
+
+def _store(step: Step) -> Callable[[Slots, Any], None]:
+    results = step.results
+    if not step.unpack:
+        out = results[0]
+
+        def store(slots: Slots, value: Any) -> None:
+            slots[out] = value
+
+        return store
+    count = len(results)
+
+    def unpack(slots: Slots, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != count:
+            given = f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else type(value).__name__
+            raise OutputCountError(step.name, step.outputs, given)
+        for slot, element in zip(results, value):
+            slots[slot] = element
+
+    return unpack

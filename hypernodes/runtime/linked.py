@@ -1,0 +1,83 @@
+"""A Plan in, the same plan with code for its bundles and arrays for the schedule out.
+
+Linking happens once per plan, and once more where somebody listens: everything a run needs to ask of a bundle is in a
+list here, by the bundle's index.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, MapStep, Plan, Step
+from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.link import Wrap, link, link_coroutine
+from hypernodes.runtime.maps import row_filler
+from hypernodes.runtime.wire import NOTHING, Part, part
+
+
+class LinkedPlan:
+    """A plan ready to run.
+
+    Attributes
+    ----------
+    codes : list
+        Per bundle: the interpreter's code; for a loop bundle a list of coroutine functions; None for what runs elsewhere.
+    bodies : dict of int to LinkedPlan
+        Bundle index to the linked body of the map it starts.
+    parts : list of Part
+        Per bundle: the program that is sent to worker processes.
+    layout
+        Kept here by the process lane, which alone reads it: which imports of a straight body vary by item.
+    length : int
+        Steps on the critical path, 1 at least.
+    """
+
+    def __init__(self, plan: Plan, wrap: Optional[Wrap] = None, step: Optional[MapStep] = None) -> None:
+        self.plan = plan
+        bundles = plan.bundles
+        self.count = len(bundles)
+        self.waits: List[int] = [bundle.waits for bundle in bundles]
+        self.releases = [bundle.releases for bundle in bundles]
+        self.ranks = [bundle.rank for bundle in bundles]
+        self.placements = [bundle.placement for bundle in bundles]
+        self.frees = [bundle.frees for bundle in bundles]
+        self.shared_frees = [bundle.shared_frees for bundle in bundles]
+        self.shared_readers: Dict[int, int] = {}
+        for bundle in bundles:
+            for slot in bundle.shared_frees:
+                self.shared_readers[slot] = self.shared_readers.get(slot, 0) + 1
+        self.first = [bundle.index for bundle in bundles if not bundle.waits]
+        self.outputs = plan.outputs
+        self.length = max(1, plan.critical_path)
+        self.map_steps: Dict[int, MapStep] = {}
+        self.bodies: Dict[int, LinkedPlan] = {}
+        self.placements_used: Set[str] = {placement for placement in self.placements if placement != FRAMES}
+        self.chunkable = plan.straight and bundles[0].placement == PROCESS
+        self.fill: Callable[[Slots, Tuple[Any, ...], int], None] = row_filler(step) if step else _no_row
+        self.parts: List[Part] = [part(b.payload) if b.payload is not None else NOTHING for b in bundles]
+        self.layout: Any = None
+        self.codes: List[Any] = []
+        for bundle in bundles:
+            if bundle.placement == FRAMES:
+                inner = bundle.steps[0]
+                assert isinstance(inner, MapStep)
+                body = LinkedPlan(inner.body, wrap, inner)
+                self.map_steps[bundle.index] = inner
+                self.bodies[bundle.index] = body
+                self.placements_used |= body.placements_used
+                self.codes.append(None)
+            elif bundle.placement == LOOP:
+                self.codes.append([link_coroutine(s, wrap) for s in bundle.steps if isinstance(s, Step)])
+            elif bundle.placement == PROCESS:
+                self.codes.append(None)
+            else:
+                self.codes.append(link(bundle.steps, wrap))
+
+    @property
+    def inline(self) -> bool:
+        """Whether the caller's thread alone runs everything, so that no schedule is needed."""
+        return self.count <= 1 and self.placements_used <= {INLINE} and not self.bodies
+
+
+def _no_row(slots: Slots, row: Tuple[Any, ...], index: int) -> None:
+    raise AssertionError("the root frame has no rows")

@@ -1,0 +1,165 @@
+"""Ready coroutine bundles in, their results in their frames out: lanes on one event loop.
+
+A lane is an asyncio task that pulls from the schedule until nothing is ready, so ten thousand items over a width of one
+thousand are one thousand tasks. The loop is the caller's own under `arun`, and a thread's of ours otherwise: a loop that
+is already running in the caller's thread (a notebook) is never entered twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Coroutine, Optional, Set
+
+from hypernodes.lowering.plan import LOOP
+from hypernodes.runtime.context import InContext
+
+if TYPE_CHECKING:
+    from hypernodes.runtime.run import Run
+    from hypernodes.runtime.schedule import Task
+
+
+class LoopThread:
+    """An event loop in a thread of its own, started by the first who asks for it and gone with `close`."""
+
+    def __init__(self, name: str = "hypernodes-loop") -> None:
+        self._name = name
+        self._thread: Optional[threading.Thread] = None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._starting = threading.Lock()
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._serve, args=(self._loop,), name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+    @staticmethod
+    def _serve(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def close(self) -> None:
+        """Cancel what still runs on the loop, wait for it, and end the thread."""
+        with self._starting:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_settle(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+async def _settle() -> None:
+    """End everything on this loop, as `asyncio.run` does before it closes one."""
+    loop = asyncio.get_running_loop()
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    if hasattr(loop, "shutdown_default_executor"):
+        await loop.shutdown_default_executor()
+
+
+def wait_on(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Any:
+    """Run a coroutine on a loop of another thread and return its result; an interrupt cancels it and awaits its end."""
+    settled = threading.Event()
+
+    async def guarded() -> Any:
+        try:
+            return await coroutine
+        finally:
+            settled.set()
+
+    future = asyncio.run_coroutine_threadsafe(_carried(guarded()), loop)
+    try:
+        value, error = future.result()
+    except BaseException:
+        future.cancel()
+        settled.wait()
+        raise
+    if error is not None:
+        raise error
+    return value
+
+
+async def _carried(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    # SystemExit and KeyboardInterrupt out of a task stop the whole loop, so they travel as values.
+    try:
+        return await coroutine, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
+
+
+class LoopLanes:
+    """The lanes of one run on one loop."""
+
+    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        self._run = run
+        self._loop = loop
+        self._poked = False
+        self._tasks: Set[asyncio.Task[None]] = set()
+        self.ended = threading.Event()
+        self.ended.set()
+
+    def poke(self) -> None:
+        """Say that a coroutine bundle is ready; called under the run's lock, from any thread."""
+        if not self._poked:
+            self._poked = True
+            self._loop.call_soon_threadsafe(self._start_lanes)
+
+    def cancel(self) -> None:
+        """Cancel every lane; called from any thread."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _start_lanes(self) -> None:
+        run = self._run
+        while True:
+            with run.lock:
+                self._poked = False
+                task = run.schedule.take(LOOP)
+            if task is None:
+                return
+            lane = self._loop.create_task(self._lane(task))
+            self._tasks.add(lane)
+            lane.add_done_callback(self._tasks.discard)
+
+    async def _lane(self, first: Task) -> None:
+        run = self._run
+        schedule, lock, context = run.schedule, run.lock, run.context
+        task: Optional[Task] = first
+        while task is not None:
+            frame = task.frame
+            error: Optional[BaseException] = None
+            try:
+                own = context.copy()
+                for step in frame.linked.codes[task.bundle]:
+                    await InContext(step(frame.slots), own)
+            except BaseException as raised:
+                error = raised
+            with lock:
+                if error is None:
+                    schedule.finish(task)
+                elif schedule.stopped and isinstance(error, asyncio.CancelledError):
+                    schedule.drop(task)
+                else:
+                    run.failed(task, error)
+                task = schedule.take(LOOP)
+                run.wake(LOOP)
+            if schedule.stopped:
+                # The lane itself may have been cancelled while its coroutine was ending; there is nothing more to pull.
+                return

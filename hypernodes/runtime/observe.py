@@ -1,0 +1,164 @@
+"""Steps in, the same steps that tell what they do out: linked in where somebody listens, and absent where nobody does.
+
+Each frame's slot 0 then holds a `Scene`, which says which frame it is and where its events go: to the dispatcher in the
+caller's process, to a list in a worker, whose events travel back with the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping, Tuple
+
+from hypernodes.events.event import (
+    ITEM_END,
+    ITEM_START,
+    MAP_END,
+    MAP_START,
+    NODE_END,
+    NODE_ERROR,
+    NODE_START,
+    Event,
+    FrameKey,
+)
+from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
+from hypernodes.runtime.interpreter import Code, Slots
+from hypernodes.runtime.link import Awaited, Instruction
+from hypernodes.runtime.maps import loop_over
+
+Sink = Callable[[Event], None]
+
+
+class Scene:
+    """Slot 0 of an observed frame: the run's services, and which frame this is."""
+
+    __slots__ = ("frame", "path", "services", "sink")
+
+    def __init__(self, services: Any, sink: Sink, path: Tuple[str, ...], frame: FrameKey) -> None:
+        self.services = services
+        self.sink = sink
+        self.path = path
+        self.frame = frame
+
+    def wait_for(self, coroutine: Any) -> Any:
+        return self.services.wait_for(coroutine)
+
+    def host(self, plan: Plan, slots: Slots) -> None:
+        self.services.host(plan, slots)
+
+    def tell(self, kind: str, step: PlanStep, payload: Any) -> None:
+        scope = getattr(step, "scope", None)
+        self.sink(Event(kind, self.frame, self.path, scope.path if scope else (), step.name, payload))
+
+
+class Observer:
+    """Wraps steps for linking, and listens to the schedule; it keeps no state, which is all in the scenes."""
+
+    def __init__(self, root_map: bool) -> None:
+        self._root_map = root_map
+
+    # -- Wrap ---------------------------------------------------------------------------------------------------------
+
+    def plain(self, step: PlanStep, run: Instruction) -> Instruction:
+        if not isinstance(step, Step):
+            return run
+        inputs, outputs = _inputs(step), _outputs(step)
+
+        def observed(slots: Slots) -> None:
+            scene: Scene = slots[0]
+            scene.tell(NODE_START, step, inputs(slots))
+            try:
+                run(slots)
+            except BaseException as error:
+                scene.tell(NODE_ERROR, step, error)
+                raise
+            scene.tell(NODE_END, step, outputs(slots))
+
+        return observed
+
+    def coroutine(self, step: Step, run: Awaited) -> Awaited:
+        inputs, outputs = _inputs(step), _outputs(step)
+
+        async def observed(slots: Slots) -> None:
+            scene: Scene = slots[0]
+            scene.tell(NODE_START, step, inputs(slots))
+            try:
+                await run(slots)
+            except BaseException as error:
+                scene.tell(NODE_ERROR, step, error)
+                raise
+            scene.tell(NODE_END, step, outputs(slots))
+
+        return observed
+
+    def loop(self, step: MapStep, code: Code) -> Instruction:
+        def each(slots: Slots, index: int) -> None:
+            self.item_started(slots, index)
+            for shape, table in code:
+                shape(table, slots)
+            self.item_ended(slots)
+
+        return loop_over(step, code, self, each)
+
+    # -- Listener -----------------------------------------------------------------------------------------------------
+
+    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: int) -> None:
+        scene: Scene = slots[0]
+        path = scene.path
+        if not (self._root_map and not scene.frame and step.scope is None):
+            path = (*path, *(step.scope.path if step.scope else ()), step.name)
+        template[0] = Scene(scene.services, scene.sink, path, (*scene.frame, (map_key(step), -1)))
+        scene.tell(MAP_START, step, total)
+
+    def item_started(self, slots: Slots, index: int) -> None:
+        scene = slots[0] = item_scene(slots[0], index)
+        scene.sink(Event(ITEM_START, scene.frame, scene.path, (), ""))
+
+    def item_ended(self, slots: Slots) -> None:
+        scene: Scene = slots[0]
+        scene.sink(Event(ITEM_END, scene.frame, scene.path, (), ""))
+
+    def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None:
+        slots[0].tell(MAP_END, step, None)
+
+
+def item_scene(scene: Scene, index: int) -> Scene:
+    """Return the scene of an item, from that of its map or of the item before it in the same slots."""
+    key = scene.frame[-1][0]
+    return Scene(scene.services, scene.sink, scene.path, (*scene.frame[:-1], (key, index)))
+
+
+def map_key(step: MapStep) -> str:
+    """Return what tells one map of a frame from the others: names of results are unique there."""
+    return step.outputs[0] if step.outputs else step.name
+
+
+def step_counts(plan: Plan) -> Mapping[Tuple[str, ...], Mapping[Tuple[str, ...], int]]:
+    """Return, for the frames of each map in the plan, how many steps each inlined pipeline has."""
+    found: Dict[Tuple[str, ...], Dict[Tuple[str, ...], int]] = {}
+    _count(plan, (), found)
+    return found
+
+
+def _count(plan: Plan, maps: Tuple[str, ...], found: Dict[Tuple[str, ...], Dict[Tuple[str, ...], int]]) -> None:
+    counts = found.setdefault(maps, {})
+    for bundle in plan.bundles:
+        for step in bundle.steps:
+            if isinstance(step, Hosted):
+                _count(step.plan, maps, found)
+                continue
+            path = step.scope.path if step.scope else ()
+            for length in range(1, len(path) + 1):
+                counts[path[:length]] = counts.get(path[:length], 0) + 1
+            if isinstance(step, MapStep):
+                _count(step.body, (*maps, map_key(step)), found)
+
+
+def _inputs(step: Step) -> Callable[[Slots], Dict[str, Any]]:
+    pairs = [(argument.parameter, argument.slot) for argument in step.arguments]
+    return lambda slots: {name: slots[slot] for name, slot in pairs}
+
+
+def _outputs(step: Step) -> Callable[[Slots], Dict[str, Any]]:
+    pairs = list(zip(step.outputs, step.results))
+    return lambda slots: {name: slots[slot] for name, slot in pairs}
+
+

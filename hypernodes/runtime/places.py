@@ -1,0 +1,52 @@
+"""A frame or a task in, where it stands out: the path of its pipeline and the indices of its items.
+
+Only faults and listeners ask, so nothing is kept for it while a run goes well.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+from hypernodes.lowering.plan import MapStep
+from hypernodes.runtime.faults import inside, located
+from hypernodes.runtime.schedule import Frame, Task
+from hypernodes.runtime.wire import Place
+
+
+def frame_place(frame: Optional[Frame]) -> Tuple[str, Tuple[int, ...]]:
+    """Return the pipeline's path, names joined by dots, and the indices of the enclosing items, outermost first."""
+    steps: List[MapStep] = []
+    items: List[int] = []
+    name = ""
+    while frame is not None:
+        name = frame.linked.plan.name
+        if frame.map_run is None:
+            break
+        steps.append(frame.map_run.step)
+        items.append(frame.index)
+        frame = frame.map_run.frame
+    path = name
+    for step in reversed(steps):
+        path = inside(path, step)
+    return _tidy(path), tuple(reversed(items))
+
+
+def place_of(task: Task) -> Place:
+    """Return where the rows of a task belong."""
+    path, items = frame_place(task.frame)
+    if task.map_run is None:
+        return path, items, -1
+    return _tidy(inside(path, task.map_run.step)), items, task.start
+
+
+def _tidy(path: str) -> str:
+    # The map that `pipeline.map` is has the pipeline's own name: one name says both.
+    first, _, rest = path.partition(".")
+    return rest if rest.split(".")[0] == first else path
+
+
+def located_task(task: Task, error: BaseException) -> BaseException:
+    """Return the user's exception behind the failure of a task, with its note."""
+    frame = task.frame
+    path, items = frame_place(frame)
+    return located(error, frame.linked.plan.bundles[task.bundle].steps, frame.slots, path, items)

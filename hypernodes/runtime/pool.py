@@ -1,0 +1,195 @@
+"""A function and a number of workers in, warm processes out, with a pipe to each: any one can be asked, or killed.
+
+    acquire ─▶ Worker.send(parts) ═══ one pipe ═══▶ target(connection), in a process of its own
+    release ◀─ Worker.receive()   ◀════════════════ connection.send(parts)
+
+    not started ── acquire ──▶ leased ── release ──▶ idle ── acquire ──▶ leased …
+                                  └── discard, or found dead ──▶ killed; its place is free
+
+The pool moves bytes and knows nothing of nodes, plans or pickles. It starts a process only for a lease that no idle
+worker can serve (that costs 0.15 s and what the target imports), hands out the most recently used one, whose caches
+are warm, and gives each to one caller at a time. A worker ends with its pool or with this process, whichever goes
+first, however it goes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+import time
+import weakref
+from typing import List, Optional, Set
+
+from hypernodes.errors import ClosedError
+from hypernodes.runtime import process
+from hypernodes.runtime.channel import Connection, Target
+from hypernodes.runtime.process import Worker, WorkerGone
+
+__all__ = ["Connection", "Target", "Worker", "WorkerGone", "WorkerPool"]
+
+_GRACE = 0.2  # seconds for idle workers to run their exit handlers when the pool closes; then they are killed
+_WHAT = "LocalBackend's worker pool"
+
+
+class WorkerPool:
+    """Worker processes that stay warm between leases; safe to use from several threads.
+
+    A forked child has an empty pool of its own. A pool that is forgotten, or open when the program ends, is closed.
+
+    Parameters
+    ----------
+    max_workers : int
+        Processes that may exist at once. None is started before it is asked for.
+    target : callable
+        A module-level function of one `Connection`, run in each worker; it answers messages until `receive` is None.
+    name : str
+        Shown in the process list.
+    """
+
+    _closed = True  # for __del__ after an __init__ that failed
+
+    def __init__(self, max_workers: int, target: Target, name: str = "hypernodes") -> None:
+        self.max_workers = max_workers
+        self._target = target
+        self._name = name
+        self._changed = threading.Condition()  # guards the rest; notified when a lease, a place or the pool ends
+        self._idle: List[Worker] = []  # most recently used last
+        self._leased: Set[Worker] = set()
+        self._starting = 0
+        self._closed = False
+        _pools.add(self)
+
+    @property
+    def size(self) -> int:
+        """How many processes there are, those being started included."""
+        return len(self._idle) + len(self._leased) + self._starting
+
+    @property
+    def idle(self) -> int:
+        """How many of them wait for a lease."""
+        return len(self._idle)
+
+    def acquire(self) -> Optional[Worker]:
+        """Lease a worker: the idle one used last, or a new one while there are fewer than `max_workers`, or None.
+
+        Raises
+        ------
+        ClosedError
+            After `close`.
+        """
+        with self._changed:
+            if self._closed:
+                raise ClosedError(_WHAT)
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.is_quiet():
+                    self._leased.add(worker)
+                    return worker
+                worker.kill()
+                worker.drop()
+            if self.size >= self.max_workers:
+                return None
+            self._starting += 1
+        return self._start()
+
+    def wait_free(self, timeout: Optional[float] = None) -> None:
+        """Wait, at most `timeout` seconds, until `acquire` would not return None; another caller may be quicker."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._idle or self.size < self.max_workers, timeout)
+
+    def release(self, worker: Worker) -> None:
+        """End a lease. The worker must have answered all it was sent (else `discard` it); a dead one is dropped."""
+        with self._changed:
+            if worker in self._leased and worker.is_quiet():
+                self._leased.remove(worker)
+                self._idle.append(worker)
+                self._changed.notify_all()
+                return
+        self.discard(worker)
+
+    def discard(self, worker: Worker) -> None:
+        """Kill a leased worker and forget it."""
+        worker.kill()
+        worker.drop()
+        with self._changed:
+            self._leased.discard(worker)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all workers: the idle ones by asking, leased ones by killing, which their users see as ClosedError."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            idle, self._idle = self._idle, []
+            leased, self._leased = self._leased, set()
+            self._changed.notify_all()
+        for worker in idle:
+            worker.ask_to_end()
+        for worker in leased:
+            worker.revoke(_WHAT)
+        deadline = time.monotonic() + _GRACE
+        try:
+            while time.monotonic() < deadline and not all(worker.has_ended() for worker in idle):
+                time.sleep(process.POLL)
+        finally:
+            for worker in idle:
+                worker.send_signal(signal.SIGKILL)
+            for worker in idle:
+                worker.kill()
+                worker.drop()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _start(self) -> Worker:
+        """Turn a place counted in `_starting` into a leased worker."""
+        worker = None
+        try:
+            with process.sigint_held():
+                try:
+                    worker = process.start(self._target, self._name)
+                finally:
+                    with self._changed:
+                        self._starting -= 1
+                        if worker is not None:
+                            self._leased.add(worker)
+                        self._changed.notify_all()
+            if self._closed:
+                raise ClosedError(_WHAT)
+        except BaseException:
+            # Ctrl-C while the process started arrives when sigint_held ends, and then nobody would release this lease.
+            if worker is not None:
+                self.discard(worker)
+            raise
+        return worker
+
+    def _after_fork(self) -> None:
+        """Start anew in a forked child, where none of the parent's threads and leases exist."""
+        self._changed = threading.Condition()  # another thread of the parent may have held it
+        for worker in (*self._idle, *self._leased):
+            worker.disown()
+        self._idle.clear()
+        self._leased.clear()
+        self._starting = 0
+
+
+_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    # Where this stands among the exit handlers is all the same: multiprocessing and loky do not know these processes.
+    for pool in list(_pools):
+        pool.close()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

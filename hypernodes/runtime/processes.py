@@ -1,0 +1,288 @@
+"""Ready process bundles and chunks of items in, parcels to worker processes out, and their answers back in.
+
+The seat of a run feeds the workers: one parcel is at each worker at a time, so the parent always knows which worker runs
+what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then aim at
+a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. ::
+
+    Schedule ─take─▶ Parcel ─dumps─▶ Courier ═══▶ worker ═══▶ Courier ─loads─▶ finish
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
+
+from hypernodes.errors import NotPicklableError, WorkerDiedError
+from hypernodes.lowering.plan import INLINE, PROCESS, Bundle
+from hypernodes.pickling import dumps, loads
+from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.places import place_of
+from hypernodes.runtime.surroundings import pack
+from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, Place, decode_answer, part
+
+if TYPE_CHECKING:
+    from hypernodes.runtime.run import Resources, Run
+    from hypernodes.runtime.schedule import MapRun, Task
+
+TARGET_SECONDS = 0.05
+"""Work in one chunk: large beside the cost of a round trip (a fifth of a millisecond), small beside a person's patience."""
+
+GROWTH = 8
+"""How much larger than the last chunk the next may be: one slow item must not be found in the middle of a huge chunk."""
+
+
+class Courier(Protocol):
+    """Carries parcels to workers and answers back, for one run."""
+
+    def free(self) -> bool:
+        """Return whether a parcel could be sent now."""
+
+    def send(self, parcel: Parcel) -> None:
+        """Send a parcel, with those of its parts that the worker does not hold."""
+
+    def wait(self) -> List[Outcome]:
+        """Block until an answer is here or the bell was rung."""
+
+    def ring(self) -> None:
+        """Let `wait` return; safe in a signal handler."""
+
+    def close(self, abandon: bool) -> None:
+        """Give back what was lent; with `abandon` work in flight is ended with its worker."""
+
+
+class ProcessLane:
+    """The parcels of one run."""
+
+    def __init__(self, run: Run, resources: Resources) -> None:
+        assert resources.courier is not None
+        self._run = run
+        self._workers = resources.max_workers
+        self._events = resources.events
+        self._observed = resources.events is not None
+        self._courier = resources.courier()
+        self._surroundings = part(pack(run.context))
+        self._shared: Dict[int, Part] = {}
+        self._pace: Dict[int, Tuple[float, int]] = {}
+        self._out: Dict[int, Task] = {}
+        run.bell = _CourierBell(self._courier)
+
+    def chunk(self, map_run: MapRun) -> int:
+        """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
+        left = map_run.total - map_run.next
+        seconds, last = self._pace.get(id(map_run), (0.0, 0))
+        if not last:
+            return 1
+        by_time = TARGET_SECONDS / seconds if seconds > 0 else left
+        # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail.
+        by_share = left / (2 * min(self._workers, map_run.width))
+        return max(1, int(min(by_time, by_share, last * GROWTH)))
+
+    def serve(self) -> None:
+        """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
+        run = self._run
+        while True:
+            with run.lock:
+                run.note_interrupt()
+                inline = run.schedule.take(INLINE) if run.inline and not run.schedule.stopped else None
+                tasks = [] if inline is not None else self._take()
+                done, stopped = run.schedule.done, run.schedule.stopped
+                more = run.wake("seat")
+                run.seat_waits = inline is None and not done
+            if more and run.threads is not None:
+                run.threads.add()
+            for task in tasks:
+                self._send(task)
+            if inline is not None:
+                error = run.run_here(inline)
+                with run.lock:
+                    run.settle(inline, error)
+            elif done:
+                return
+            elif stopped and self._out:
+                self._abandon()
+            elif not tasks or self._out:
+                for outcome in self._courier.wait():
+                    self._receive(outcome)
+
+    def _take(self) -> List[Task]:
+        """Take one task if a worker is free; one at a time, since sending may change what is free."""
+        schedule = self._run.schedule
+        if schedule.stopped or not schedule.has_ready(PROCESS) or not self._courier.free():
+            return []
+        task = schedule.take(PROCESS)
+        return [] if task is None else [task]
+
+    def _send(self, task: Task) -> None:
+        run = self._run
+        try:
+            shared, rows = self._rows(task)
+            program = task.frame.linked.parts[task.bundle] if task.map_run is None else task.map_run.linked.parts[0]
+            self._out[id(task)] = task
+            self._courier.send(Parcel(id(task), [program, shared, self._surroundings], rows, self._observed))
+        except BaseException as error:
+            self._out.pop(id(task), None)
+            with run.lock:
+                run.failed(task, error)
+            return
+        # Another worker may be free as well: look again before waiting.
+        self._courier.ring()
+
+    def _rows(self, task: Task) -> Tuple[Part, bytes]:
+        bundle = _bundle(task)
+        place = place_of(task)
+        map_run = task.map_run
+        if map_run is None:
+            values = [task.frame.slots[slot] for slot in bundle.imports]
+            try:
+                return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
+            except NotPicklableError:
+                self._blame(task, bundle, values, place)
+                raise
+        assert task.rows is not None
+        layout = _layout(map_run)
+        shared = self._shared.get(id(map_run))
+        if shared is None:
+            fixed = [(position, map_run.template[slot]) for position, slot in layout.shared]
+            try:
+                shared = part(dumps(fixed, "")) if fixed else NOTHING
+            except NotPicklableError:
+                self._blame(task, bundle, [map_run.template[slot] for slot in bundle.imports], place)
+                raise
+            self._shared[id(map_run)] = shared
+        rows = [layout.pick(row, task.start + number) for number, row in enumerate(task.rows)]
+        try:
+            return shared, dumps((place, self._scene(task), layout.varying, rows), "")
+        except NotPicklableError:
+            for number, row in enumerate(rows):
+                names = [map_run.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
+                for name, value in zip(names, row):
+                    dumps(value, f"{name!r} of item {task.start + number} for {_readers(bundle)}")
+            raise
+
+    def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
+        """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
+        if not self._observed:
+            return None
+        scene = task.frame.slots[0] if task.map_run is None else task.map_run.template[0]
+        return scene.path, scene.frame
+
+    def _blame(self, task: Task, bundle: Bundle, values: List[Any], place: Place) -> None:
+        plan = task.frame.linked.plan if task.map_run is None else task.map_run.linked.plan
+        for slot, value in zip(bundle.imports, values):
+            dumps(value, f"{plan.slots[slot].name!r}, which {_readers(bundle)} reads")
+
+    def _receive(self, outcome: Outcome) -> None:
+        key, parts, fault = outcome
+        task = self._out.pop(key)  # type: ignore[call-overload]
+        run = self._run
+        error: Optional[BaseException] = None
+        values: Any = None
+        if fault is not None:
+            error = self._death(task, fault) if isinstance(fault, Died) else fault
+        else:
+            header = decode_answer(parts[0])
+            if header.has_events and self._events is not None:
+                for event in loads(parts[2]):  # type: ignore[attr-defined]
+                    self._events(event)
+            try:
+                values = loads(parts[1])
+            except BaseException as unreadable:
+                error = unreadable
+            if error is None and not header.ok:
+                error = values
+            if task.map_run is not None and header.completed:
+                self._pace[id(task.map_run)] = (header.seconds / header.completed, header.completed)
+        with run.lock:
+            if error is not None:
+                run.failed(task, error)
+            elif task.map_run is not None:
+                run.schedule.finish_chunk(task, values)
+            else:
+                for slot, value in zip(_bundle(task).exports, values):
+                    task.frame.slots[slot] = value
+                run.schedule.finish(task)
+
+    def _death(self, task: Task, died: Died) -> WorkerDiedError:
+        bundle = _bundle(task)
+        pipeline, items, start = place_of(task)
+        if start >= 0:
+            count = len(task.rows or ())
+            shown = f"item {start}" if count == 1 else f"one of items {start} to {start + count - 1}"
+        else:
+            shown = f"item {'.'.join(map(str, items))}" if items else ""
+        return WorkerDiedError(pipeline, tuple(step.name for step in bundle.steps), shown, died.exitcode)
+
+    def _abandon(self) -> None:
+        """End work in flight with its workers: the run has failed, and nobody will read the answers."""
+        self._courier.close(abandon=True)
+        run = self._run
+        with run.lock:
+            for task in self._out.values():
+                run.schedule.drop(task)
+            self._out.clear()
+
+    def close(self) -> None:
+        self._courier.close(abandon=bool(self._out))
+
+
+class _CourierBell:
+    """The bell of a seat that waits at its courier."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+
+    def put(self, token: object) -> None:
+        self._courier.ring()
+
+
+class _Layout:
+    """Which imports of a straight body come from an item's row, and which are shared by all items."""
+
+    def __init__(self, map_run: MapRun) -> None:
+        imports = _body_bundle(map_run).imports
+        step = map_run.step
+        if step.spread:
+            varying_slots = [entry.slot for entry in step.spread]
+        else:
+            varying_slots = [axis.body_slot for axis in step.axes]
+        sources = {slot: number for number, slot in enumerate(varying_slots)}
+        self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
+        self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]
+        order = [sources[imports[position]] for position in self.varying]
+        if step.spread:
+            self.pick: Callable[[Tuple[Any, ...], int], Any] = self._spread(map_run, order, varying_slots)
+        elif order == list(range(len(varying_slots))):
+            self.pick = lambda row, index: row
+        else:
+            self.pick = lambda row, index: tuple([row[number] for number in order])
+
+    @staticmethod
+    def _spread(map_run: MapRun, order: List[int], slots: List[int]) -> Callable[[Tuple[Any, ...], int], Any]:
+        fill = map_run.linked.fill
+        scratch: Slots = list(map_run.template)
+
+        def pick(row: Tuple[Any, ...], index: int) -> Any:
+            fill(scratch, row, index)
+            return tuple([scratch[slots[number]] for number in order])
+
+        return pick
+
+
+def _layout(map_run: MapRun) -> _Layout:
+    layout = map_run.linked.layout
+    if layout is None or map_run.step.spread:
+        layout = map_run.linked.layout = _Layout(map_run)
+    return layout  # type: ignore[no-any-return]
+
+
+def _body_bundle(map_run: MapRun) -> Bundle:
+    return map_run.linked.plan.bundles[0]
+
+
+def _bundle(task: Task) -> Bundle:
+    if task.map_run is not None:
+        return _body_bundle(task.map_run)
+    return task.frame.linked.plan.bundles[task.bundle]
+
+
+def _readers(bundle: Bundle) -> str:
+    return "node " + " and ".join(repr(step.name) for step in bundle.steps[:1])

@@ -1,0 +1,328 @@
+"""A linked plan and its inputs in, the root frame's slots filled out: one run, from the first lane to the last.
+
+The *seat* is the thread a run is called from: it runs inline bundles, feeds worker processes, takes thread bundles where
+it has nothing better to do, and otherwise waits for its bell. Lanes of threads and of the event loop pull from the same
+schedule beside it, under one lock. ::
+
+    seat (caller) ─┐
+    thread lanes  ─┼─ lock ─▶ Schedule ◀─ lock ─┬─ loop lanes
+                   └────────────────────────────┴─ parcels to processes (from the seat)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from typing import Any, Callable, List, Optional, Tuple
+
+import attrs
+
+from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD, Plan
+from hypernodes.runtime.interpreter import Slots, execute
+from hypernodes.runtime.interrupts import interruptible
+from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.maps import Listener
+from hypernodes.runtime.loop import LoopLanes, LoopThread, wait_on
+from hypernodes.runtime.places import located_task
+from hypernodes.runtime.processes import Courier, ProcessLane
+from hypernodes.runtime.schedule import Schedule, Task
+from hypernodes.runtime.threads import ThreadLanes, run_task
+
+SEAT = "seat"
+GRACE = 1.0
+"""Seconds the seat waits for somebody's executor to begin before it does the work itself. A caller that is known to be one
+of the executor's own threads does not wait at all, since it could be waiting for itself."""
+
+
+@attrs.frozen
+class Resources:
+    """What a backend lends to a run: the number of workers, an executor for thread lanes, a courier to processes."""
+
+    max_workers: int
+    executor: Any = None
+    courier: Optional[Callable[[], Courier]] = None
+    listener: Optional[Listener] = None
+    events: Optional[Callable[[Any], None]] = None
+
+
+class Services:
+    """What code of a bundle may ask of the run, through slot 0: an event loop to wait on, a frame run on the spot."""
+
+    __slots__ = ("_loop", "_resources", "_thread")
+
+    def __init__(self, resources: Resources, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
+        self._resources = resources
+        self._loop = loop
+        self._thread = LoopThread()
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
+        return self._loop or self._thread.loop()
+
+    def wait_for(self, coroutine: Any) -> Any:
+        """Return the result of a coroutine, from a thread that is not the loop's."""
+        return wait_on(coroutine, self.loop())
+
+    def host(self, plan: Plan, slots: Slots) -> None:
+        """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
+        wrap = self._resources.listener
+        linked = LinkedPlan(plan, wrap)
+        resources = Resources(plan.options.max_workers, listener=wrap)
+        run = Run(linked, slots, resources, self)
+        run.work()
+        for task, error in run.schedule.failures:
+            raise located_task(task, error) if task is not None else error
+
+    def close(self) -> None:
+        """End what was started for this run."""
+        self._thread.close()
+
+
+class Run:
+    """One run in progress. `lock` guards the schedule; everything called "under the lock" expects it held."""
+
+    def __init__(self, linked: LinkedPlan, slots: Slots, resources: Resources, services: Services) -> None:
+        self.lock = threading.Lock()
+        self.context = contextvars.copy_context()
+        self.services = services
+        self.interrupted: Optional[BaseException] = None
+        self.in_node = False
+        self.bell: Any = queue.SimpleQueue()
+        self.seat_waits = False
+        self._over = False
+        used = linked.placements_used
+        self.inline = INLINE in used
+        self.processes = ProcessLane(self, resources) if PROCESS in used else None
+        self.schedule = Schedule(
+            linked, slots, resources.max_workers, resources.listener, self.processes.chunk if self.processes else None
+        )
+        self.threads = ThreadLanes(self, resources.max_workers, resources.executor) if THREAD in used else None
+        self.joins = self.threads is not None and resources.executor is None and self.processes is None
+        self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
+
+    # -- under the lock -----------------------------------------------------------------------------------------------
+
+    def settle(self, task: Task, error: Optional[BaseException]) -> None:
+        """Tell the schedule how a task ended."""
+        if error is None:
+            self.schedule.finish(task)
+        else:
+            self.failed(task, error)
+
+    def failed(self, task: Optional[Task], error: BaseException) -> None:
+        """Record a failure and let everything that runs come to an end."""
+        self.schedule.fail(task, error)
+        if self.loop is not None:
+            self.loop.cancel()
+
+    def wake(self, who: str) -> bool:
+        """Let others take what has become ready; return whether the caller has to add a thread lane, without the lock."""
+        schedule = self.schedule
+        if schedule.stopped or schedule.done:
+            self._wind_down()
+            return False
+        ready = schedule.ready
+        if self.loop is not None and ready[LOOP]:
+            self.loop.poke()
+        if self.seat_waits and (
+            (self.inline and ready[INLINE])
+            or (self.processes is not None and schedule.has_ready(PROCESS))
+            or (self.joins and ready[THREAD])
+        ):
+            self.ring()
+            if self.joins:
+                return False
+        return self.threads is not None and self.threads.reserve()
+
+    def ring(self) -> None:
+        """Wake the seat."""
+        self.seat_waits = False
+        self.bell.put(None)
+
+    def _wind_down(self) -> None:
+        if self.threads is not None:
+            self.threads.release_idle()
+        if self.schedule.stopped and self.loop is not None and not self._over:
+            self.loop.cancel()
+        if self.schedule.done or self.schedule.stopped:
+            self.ring()
+        self._over = True
+
+    # -- the seat -----------------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Work until the schedule is done and nothing that was started still runs."""
+        try:
+            with interruptible(self):
+                if self.processes is not None:
+                    self.processes.serve()
+                else:
+                    self._serve()
+        except BaseException as error:
+            # Something that is no node's fault reached the seat; the lanes still have to come home.
+            self._abandon(error)
+        finally:
+            self._close()
+
+    def _serve(self) -> None:
+        task: Optional[Task] = None
+        error: Optional[BaseException] = None
+        while True:
+            with self.lock:
+                if task is not None:
+                    self.settle(task, error)
+                self.note_interrupt()
+                task = self.take_seat()
+                done = self.schedule.done
+                more = self.wake(SEAT)
+                self.seat_waits = task is None and not done
+            if more and self.threads is not None:
+                self.threads.add()
+            if task is not None:
+                error = self.run_here(task)
+            elif done:
+                return
+            else:
+                self._wait()
+
+    def take_seat(self) -> Optional[Task]:
+        """Return a task for the seat: an inline one, or a thread bundle that no lane has taken. Under the lock."""
+        if self.schedule.stopped:
+            return None
+        task = self.schedule.take(INLINE) if self.inline else None
+        if task is None and self.joins:
+            task = self.schedule.take(THREAD)
+        return task
+
+    def run_here(self, task: Task) -> Optional[BaseException]:
+        """Run a task in the seat; Ctrl-C reaches its node as it would without us."""
+        self.in_node = True
+        try:
+            return run_task(task, self)
+        except KeyboardInterrupt as interrupt:
+            return interrupt
+        finally:
+            self.in_node = False
+
+    def note_interrupt(self) -> None:
+        """Turn an interrupt that came while no node ran here into a failure of the run. Under the lock."""
+        error, self.interrupted = self.interrupted, None
+        if error is not None and not self.schedule.done:
+            self.failed(None, error)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Stop the run from outside, from any thread."""
+        with self.lock:
+            if not self.schedule.done:
+                self.failed(None, error)
+                self._wind_down()
+
+    def _wait(self) -> None:
+        threads = self.threads
+        if threads is None or threads.executor is None:
+            self.bell.get()
+            return
+        patience = 0.01 if threads.serves(threading.current_thread()) else GRACE
+        try:
+            self.bell.get(timeout=patience)
+        except queue.Empty:
+            self.help_out()
+
+    def help_out(self) -> None:
+        """Do one task in the seat when an executor has not begun any lane."""
+        assert self.threads is not None
+        with self.lock:
+            task = self.schedule.take(THREAD) if self.threads.stalled else None
+        if task is not None:
+            error = self.run_here(task)
+            with self.lock:
+                self.settle(task, error)
+                self.wake(SEAT)
+
+    def _abandon(self, error: BaseException) -> None:
+        with self.lock:
+            if not self.schedule.done:
+                self.failed(None, error)
+            self._wind_down()
+        while not self.schedule.done:
+            self.bell.get()
+
+    def _close(self) -> None:
+        with self.lock:
+            self._wind_down()
+        if self.threads is not None:
+            self.threads.join()
+        if self.processes is not None:
+            self.processes.close()
+
+
+Failures = List[Tuple[Optional[Task], BaseException]]
+SlotZero = Callable[[Services], Any]
+"""Makes what a root frame holds in slot 0 from the services of its run: these themselves, unless somebody listens."""
+
+
+def run_plan(linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: Optional[SlotZero] = None) -> Failures:
+    """Run a plan from this thread; return its failures, in the order in which they happened.
+
+    Whatever was started is gone on return: threads joined, coroutines ended, processes idle or dropped.
+    """
+    services = Services(resources)
+    slots[0] = slot_zero(services) if slot_zero else services
+    try:
+        if linked.inline:
+            return _straight(linked, slots)
+        run = Run(linked, slots, resources, services)
+        run.work()
+        return run.schedule.failures
+    finally:
+        services.close()
+
+
+def _straight(linked: LinkedPlan, slots: Slots) -> Failures:
+    try:
+        for code in linked.codes:
+            execute(code, slots)
+    except BaseException as error:
+        return [(None, error)]
+    return []
+
+
+async def arun_plan(
+    linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: Optional[SlotZero] = None
+) -> Failures:
+    """Run a plan with its coroutines on the running loop, and everything else beside it."""
+    loop = asyncio.get_running_loop()
+    services = Services(resources, loop)
+    slots[0] = slot_zero(services) if slot_zero else services
+    over = asyncio.Event()
+    failures: Failures = []
+    run: Optional[Run] = None if linked.inline else Run(linked, slots, resources, services)
+
+    def work() -> None:
+        try:
+            if run is None:
+                failures.extend(_straight(linked, slots))
+            else:
+                run.work()
+                failures.extend(run.schedule.failures)
+        finally:
+            loop.call_soon_threadsafe(over.set)
+
+    seat = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="hypernodes-seat", daemon=True)
+    seat.start()
+    try:
+        await over.wait()
+    except asyncio.CancelledError as cancelled:
+        if run is not None:
+            run.interrupt(cancelled)
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+        raise
+    finally:
+        seat.join()
+    return failures

@@ -1,0 +1,72 @@
+"""What a function may see beside its arguments in, bytes out; and in a worker process the same the other way round.
+
+A warm worker was started before the caller changed directory, extended `sys.path`, set an environment variable or a
+context variable; a node has to see these wherever it runs, so they travel with the run.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import sys
+from typing import Any, Dict, List, Tuple
+
+from hypernodes.errors import NotPicklableError
+from hypernodes.pickling import dumps, loads
+
+Packed = Tuple[str, List[str], Dict[str, str], List[bytes]]
+
+
+def pack(context: contextvars.Context) -> bytes:
+    """Return working directory, module path, environment and context variables as bytes.
+
+    A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle of this
+    process in them, and no node asked for it to be sent.
+    """
+    variables: List[bytes] = []
+    for variable, value in context.items():
+        try:
+            variables.append(dumps((variable, value), variable.name))
+        except NotPicklableError:
+            continue
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""
+    packed: Packed = (directory, list(sys.path), dict(os.environ), variables)
+    return dumps(packed, "the surroundings of the run")
+
+
+def adopt(data: bytes, own: Dict[str, str]) -> contextvars.Context:
+    """Make this process look like the one that packed `data`; return its context variables as a context.
+
+    `own` are environment variables of this worker that stay as they are.
+    """
+    packed: Any = loads(data)
+    directory, path, environment, variables = packed
+    if directory and directory != _directory():
+        os.chdir(directory)
+    if sys.path != path:
+        sys.path[:] = path
+    wanted = {**environment, **own}
+    for name in set(os.environ) - set(wanted):
+        del os.environ[name]
+    for name, text in wanted.items():
+        if os.environ.get(name) != text:
+            os.environ[name] = text
+    context = contextvars.Context()
+    for entry in variables:
+        try:
+            variable, value = loads(entry)  # type: ignore[misc]
+        except Exception:
+            # A class that only the parent can import; a node that needed it would fail on its own import as well.
+            continue
+        context.run(variable.set, value)
+    return context
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

@@ -1,0 +1,135 @@
+"""Ready thread bundles in, their results in their frames out: loops that pull from the schedule.
+
+A lane is what a thread (or somebody's executor) runs: it takes a bundle, runs it and takes the next, so a bundle costs a
+lock and no future. Lanes start one by one, and only while work is ready that nobody is free to take.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, List, Optional
+
+from hypernodes.lowering.plan import THREAD
+from hypernodes.runtime.interpreter import execute
+
+if TYPE_CHECKING:
+    from hypernodes.runtime.run import Run
+    from hypernodes.runtime.schedule import Task
+
+
+class ThreadLanes:
+    """The thread lanes of one run: threads of its own, or lanes submitted to an executor, which is never shut down.
+
+    `reserved` lanes are started or about to be, `active` ones have begun to run, `idle` ones wait for work.
+    """
+
+    def __init__(self, run: Run, limit: int, executor: Optional[Executor]) -> None:
+        self._run = run
+        self._limit = limit
+        self.executor = executor
+        self._threads: List[threading.Thread] = []
+        self._futures: List[Future[None]] = []
+        self._work = threading.Condition(run.lock)
+        self._count = 0
+        self.reserved = 0
+        self.active = 0
+        self.idle = 0
+
+    def reserve(self) -> bool:
+        """Count in one more lane if it would find work; called under the run's lock, and followed by `add` without it."""
+        ready = self._run.schedule.ready[THREAD]
+        if not ready:
+            return False
+        if self.idle:
+            self._work.notify(min(len(ready), self.idle))
+            return False
+        if self.reserved >= self._limit or not self._run.schedule.has_ready(THREAD):
+            return False
+        self.reserved += 1
+        return True
+
+    def add(self) -> None:
+        """Start the lane that was reserved."""
+        self._count += 1
+        try:
+            if self.executor is None:
+                thread = threading.Thread(target=self._lane, name=f"hypernodes-{self._count}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            else:
+                self._futures.append(self.executor.submit(self._lane))
+        except RuntimeError:
+            # No thread to be had, or an executor that was shut down: whoever is there already does the work.
+            with self._run.lock:
+                self.reserved -= 1
+                self._limit = self.reserved
+                self._run.ring()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether work is ready and no lane has begun that could take it; read under the run's lock."""
+        return not self.active and self._run.schedule.has_ready(THREAD)
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is one of the executor's own, so that waiting for the executor could wait for itself."""
+        return thread in getattr(self.executor, "_threads", ())
+
+    def release_idle(self) -> None:
+        """Let idle lanes see that the run is over; called under the run's lock."""
+        if self.idle:
+            self._work.notify_all()
+
+    def join(self) -> None:
+        """Wait until every lane has ended; one that an executor never started is taken back."""
+        for thread in self._threads:
+            thread.join()
+        for future in self._futures:
+            if not future.cancel():
+                future.exception()
+
+    def _lane(self) -> None:
+        run = self._run
+        task: Optional[Task] = None
+        error: Optional[BaseException] = None
+        with run.lock:
+            self.active += 1
+        while True:
+            with run.lock:
+                if task is not None:
+                    run.settle(task, error)
+                task = self._take()
+                more = run.wake(THREAD) if task is not None else self._end()
+            if more:
+                self.add()
+            if task is None:
+                return
+            error = run_task(task, run)
+
+    def _take(self) -> Optional[Task]:
+        schedule = self._run.schedule
+        while True:
+            task = schedule.take(THREAD)
+            # A lane on an executor gives its worker back, which others may be waiting for; one of ours waits for more.
+            if task is not None or schedule.done or schedule.stopped or self.executor is not None:
+                return task
+            if self._run.wake(THREAD):
+                self.reserved -= 1
+            self.idle += 1
+            self._work.wait()
+            self.idle -= 1
+
+    def _end(self) -> bool:
+        self.active -= 1
+        self.reserved -= 1
+        return self._run.wake(THREAD)
+
+
+def run_task(task: Task, run: Run) -> Optional[BaseException]:
+    """Run a plain bundle in this thread, in a copy of the caller's context; return what it raised."""
+    frame = task.frame
+    try:
+        run.context.copy().run(execute, frame.linked.codes[task.bundle], frame.slots)
+    except BaseException as error:
+        return error
+    return None

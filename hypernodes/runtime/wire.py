@@ -1,0 +1,99 @@
+"""What crosses between a run and its worker processes: headers in and out of bytes, and parts sent once per worker.
+
+A message to a worker is ``header, carried parts..., rows``; its answer is ``header, results``. A *part* (a program, the
+values all items share, the surroundings) travels with the first parcel that needs it and is known by its digest after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import List, Optional, Tuple
+
+import attrs
+import msgspec
+
+
+class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
+    """Digests of the parts a parcel needs, and of those it carries."""
+
+    program: str
+    shared: str
+    surroundings: str
+    carried: List[str]
+    observed: bool = False
+
+
+class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
+    """How a parcel ended: items completed, whether all of them, and the seconds they took where they ran.
+
+    `missing` are digests of parts that the worker no longer holds; the parcel has to be sent again with them.
+    """
+
+    completed: int
+    ok: bool
+    seconds: float
+    has_events: bool = False
+    missing: List[str] = []
+
+
+@attrs.frozen
+class Part:
+    """Bytes that a worker keeps, under their digest."""
+
+    digest: str
+    data: bytes
+
+
+NOTHING = Part("", b"")
+
+
+def part(data: bytes) -> Part:
+    """Return bytes as a part; equal bytes are one part, whichever run sends them."""
+    return Part(hashlib.blake2b(data, digest_size=16).hexdigest(), data)
+
+
+_parcel_encoder = msgspec.msgpack.Encoder()
+_parcel_decoder = msgspec.msgpack.Decoder(ParcelHeader)
+_answer_decoder = msgspec.msgpack.Decoder(AnswerHeader)
+
+
+def encode(header: object) -> bytes:
+    """Return a header as bytes."""
+    return _parcel_encoder.encode(header)
+
+
+def decode_parcel(data: bytes) -> ParcelHeader:
+    """Read the header of a message to a worker."""
+    return _parcel_decoder.decode(data)
+
+
+def decode_answer(data: bytes) -> AnswerHeader:
+    """Read the header of a worker's answer."""
+    return _answer_decoder.decode(data)
+
+
+Place = Tuple[str, Tuple[int, ...], int]
+"""Where rows belong: the pipeline's path, the item indices of the enclosing frames, and the first row's own index, -1 when
+the one row is a bundle of a frame and no item."""
+
+
+@attrs.frozen(eq=False)
+class Parcel:
+    """What one worker does next, kept until it has answered: program, shared values and surroundings, and the rows."""
+
+    key: object
+    parts: List[Part]
+    rows: bytes
+    observed: bool
+
+
+class Died(Exception):
+    """A worker ended while it held a parcel."""
+
+    def __init__(self, exitcode: Optional[int]) -> None:
+        super().__init__(exitcode)
+        self.exitcode = exitcode
+
+
+Outcome = Tuple[object, List[bytes], Optional[Exception]]
+"""A parcel's key, the parts of its answer, and, when there is none, why."""

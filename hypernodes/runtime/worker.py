@@ -1,0 +1,123 @@
+"""Parcels in, answers out: what runs in a worker process, and nowhere else.
+
+A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most recently
+used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker of our own,
+which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections import OrderedDict
+from typing import Any, Callable, Dict, List, Tuple
+
+from hypernodes.lowering.parallel import Program
+from hypernodes.pickling import dumps, loads
+from hypernodes.runtime import surroundings
+from hypernodes.runtime.channel import Connection
+from hypernodes.runtime.failures import portable
+from hypernodes.runtime.faults import located
+from hypernodes.runtime.interpreter import Code, Slots, execute
+from hypernodes.runtime.link import link
+from hypernodes.runtime.observe import Observer, Scene
+from hypernodes.runtime.run import Resources, Services
+from hypernodes.runtime.wire import AnswerHeader, ParcelHeader, decode_parcel, encode
+
+KEPT = 64
+"""Parts a worker keeps; beyond, the one used longest ago goes, and would be sent again."""
+
+_received: OrderedDict[str, bytes] = OrderedDict()
+_kept: Dict[str, Any] = {}
+_OBSERVER = Observer(root_map=False)
+_own_environment: Dict[str, str] = {}
+
+
+_services = Services(Resources(1))
+
+
+def serve(connection: Connection) -> None:
+    """Answer parcels until the pipe closes."""
+    while True:
+        parts = connection.receive()
+        if parts is None:
+            return
+        connection.send(*answer(parts))
+
+
+def answer(parts: List[bytes]) -> List[bytes]:
+    """Run one parcel.
+
+    Parameters
+    ----------
+    parts : list of bytes
+        The header, the parts it says it carries, and the rows.
+
+    Returns
+    -------
+    list of bytes
+        A header and the results of all rows laid end to end; or the header and the exception of the first that failed.
+    """
+    header = decode_parcel(parts[0])
+    started = time.perf_counter()
+    completed = 0
+    results: List[Any] = []
+    events: List[Any] = []
+    for digest, data in zip(header.carried, parts[1:-1]):
+        _received[digest] = data
+    needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
+    missing = [digest for digest in needed if digest not in _received]
+    if missing:
+        return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
+    try:
+        program, code, shared, context = _unpacked(header)
+        (pipeline, items, first), scene, varying, rows = loads(parts[-1])  # type: ignore[misc]
+        started = time.perf_counter()
+        for number, row in enumerate(rows):
+            own = (*items, first + number) if first >= 0 else items
+            slots: Slots = [None] * program.size
+            slots[0] = _services if scene is None else Scene(_services, events.append, *scene)
+            for position, value in shared:
+                slots[program.imports[position]] = value
+            for position, value in zip(varying, row):
+                slots[program.imports[position]] = value
+            try:
+                if scene is not None and first >= 0:
+                    _OBSERVER.item_started(slots, own[-1])
+                context.copy().run(execute, code, slots)
+                if scene is not None and first >= 0:
+                    _OBSERVER.item_ended(slots)
+            except BaseException as error:
+                raise located(error, program.steps, slots, pipeline, own) from None
+            results.extend([slots[slot] for slot in program.exports])
+            completed += 1
+        payload = dumps(results, "a result")
+        ok = True
+    except BaseException as error:
+        payload, ok = portable(error), False
+    seconds = time.perf_counter() - started
+    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events))), payload]
+    return [*answered, dumps(events, "what a callback is told")] if events else answered
+
+
+def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Context]:
+    """Return what a parcel needs, unpickled and linked at its first use."""
+    context = _kept_or(header.surroundings, lambda data: surroundings.adopt(data, _own_environment))
+    shared = _kept_or(header.shared, loads) if header.shared else ()
+    program = _kept_or(header.program, loads)
+    key = header.program + ("+events" if header.observed else "+code")
+    code = _kept.get(key)
+    if code is None:
+        code = _kept[key] = link(program.steps, _OBSERVER if header.observed else None)
+    while len(_received) > KEPT:
+        gone, _ = _received.popitem(last=False)
+        for kept in (gone, gone + "+events", gone + "+code"):
+            _kept.pop(kept, None)
+    return program, code, shared, context
+
+
+def _kept_or(digest: str, make: Callable[[bytes], Any]) -> Any:
+    _received.move_to_end(digest)
+    if digest not in _kept:
+        _kept[digest] = make(_received[digest])
+    return _kept[digest]

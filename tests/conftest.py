@@ -1,0 +1,21 @@
+"""How every test runs: hypothesis draws the same examples on every machine, so a red run can be repeated.
+
+``HYPOTHESIS_PROFILE=explore python -m pytest`` draws new ones, more of them, and prints how to get a failing one back.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A deadline would be an assertion on time; a shared machine makes slow data generation no fault of ours.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

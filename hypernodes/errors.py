@@ -148,7 +148,8 @@ class UnknownNameError(HyperNodesError, ValueError):
     def __str__(self) -> str:
         where = f", {self.item}" if self.item else ""
         return (
-            f"pipeline {self.pipeline!r}{where} has no {self.role} {self.given!r}{did_you_mean(self.given, self.known)}\n"
+            f"pipeline {self.pipeline!r}{where} has no {self.role} {self.given!r}"
+            f"{did_you_mean(self.given, self.known)}\n"
             f"  known: {listed(self.known)}"
         )
 
@@ -215,7 +216,7 @@ class NotPicklableError(HyperNodesError, TypeError):
     )
 
     def __str__(self) -> str:
-        trail = " → ".join((self.subject,) + self.path)
+        trail = " → ".join((self.subject, *self.path))
         return f"cannot be sent to another process: {trail}\n  cause: {self.cause}\n  fix: {self.fix}"
 
 
@@ -256,7 +257,8 @@ class PlanInputsError(HyperNodesError, TypeError):
 
     def __str__(self) -> str:
         return (
-            f"the plan of {self.plan!r} was made for inputs {listed(self.made_for)}, and was given {listed(self.given)}\n"
+            f"the plan of {self.plan!r} was made for inputs {listed(self.made_for)}, "
+            f"and was given {listed(self.given)}\n"
             f"  fix: pipeline.plan(inputs={{...}}) with the names you will run it with"
         )
 

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import sys
 from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Callable, Dict, Generic, Optional, Sequence, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Callable, Generic, Optional, Sequence, Tuple, TypeVar, Union
 
 import attrs
 
@@ -46,6 +46,7 @@ class Parameter:
 
     @property
     def optional(self) -> bool:
+        """Whether it has a default."""
         return self.default is not REQUIRED
 
 
@@ -82,13 +83,14 @@ class Node(Generic[P, R]):
         facts["__wrapped__"] = fn
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function."""
         return self.fn(*args, **kwargs)
 
     def __get__(self, instance: object, owner: Optional[type] = None) -> Node[..., R]:
         """Bind a node declared in a class body to an object, as a method is bound."""
         if instance is None:
             return self
-        bound = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        bound = self.fn.__get__(instance, owner)
         return Node(bound, self.name, self.output_name, self.parameters[1:], self.is_coroutine, self.policy)
 
     @property
@@ -186,7 +188,14 @@ def node(
         names = _checked_outputs(fn, output_name)
         label = name or _name_of(fn, names)
         spelled = output_name if isinstance(output_name, str) else names
-        return Node(fn, label, spelled, _parameters(fn, label), _is_coroutine(fn), Policy(cache) if cache is not None else DEFAULT_POLICY)
+        return Node(
+            fn,
+            label,
+            spelled,
+            _parameters(fn, label),
+            _is_coroutine(fn),
+            Policy(cache) if cache is not None else DEFAULT_POLICY,
+        )
 
     return decorate
 
@@ -209,7 +218,9 @@ def _checked_outputs(fn: object, output_name: object) -> Tuple[str, ...]:
                 "use a name that could be a parameter: letters, digits and underscores, not starting with a digit",
             )
     if len(set(names)) < len(names):
-        raise NodeDefinitionError(label, f"output_name {names!r} names an output twice", "give each element its own name")
+        raise NodeDefinitionError(
+            label, f"output_name {names!r} names an output twice", "give each element its own name"
+        )
     return names  # type: ignore[return-value]
 
 
@@ -226,7 +237,8 @@ def _is_coroutine(fn: object) -> bool:
     if inspect.iscoroutinefunction(fn):
         return True
     plain = isinstance(fn, (FunctionType, BuiltinFunctionType, type)) or inspect.ismethod(fn)
-    return not plain and inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))
+    # Not whether it is callable is the question, but whether calling it makes a coroutine.
+    return not plain and inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
 def _parameters(fn: Callable[..., object], label: str) -> Tuple[Parameter, ...]:

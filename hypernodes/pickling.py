@@ -8,6 +8,7 @@ a function that does.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import importlib
 import io
@@ -20,6 +21,7 @@ import cloudpickle
 
 from hypernodes.culprit import find, is_recursion
 from hypernodes.errors import NotPicklableError
+from hypernodes.variables import reduced
 
 _LruCached = type(functools.lru_cache()(len))
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
@@ -124,6 +126,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return _function_of_node, (module, obj.__qualname__)
             if kind is _LruCached and found is not obj:
                 return _lru_cached, (obj.__wrapped__, *_lru_options(obj))
+        elif kind is contextvars.ContextVar:
+            return reduced(obj, _would_be_found)
         elif kind is functools.cached_property:
             # Up to Python 3.11 it holds a lock, and a class that goes by value takes it along.
             state = {name: value for name, value in vars(obj).items() if name != "lock"}

@@ -25,7 +25,7 @@ Member = Union[Node[..., Any], "Pipeline", "PipelineNode"]
 
 _changes = itertools.count(1)
 _version = [0]
-"""The number of the last change of any pipeline's settings: nested pipelines inherit, so a change may concern anybody."""
+"""The number of the last change of any pipeline's settings: nested ones inherit, so a change may concern anybody."""
 
 _DEFAULT_BACKEND = LocalBackend()
 
@@ -343,7 +343,8 @@ class Pipeline:
             key_output = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
             if any(key[0] != _version[0] for key in list(self._prepared)):  # type: ignore[index]
                 self._prepared.clear()
-            self._prepared[(_version[0], key_output, names, *shape)] = prepared
+            key = (_version[0], key_output, names, *shape)
+            self._prepared[key] = prepared
         return prepared
 
     def _asked(self, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:
@@ -447,7 +448,7 @@ def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
     if isinstance(nodes, (Node, Pipeline, PipelineNode)) or not hasattr(nodes, "__iter__"):
         raise PipelineDefinitionError(pipeline, f"nodes is a single {type(nodes).__name__}", "pass a list: nodes=[...]")
     members: List[Member] = []
-    for number, member in enumerate(nodes):  # type: ignore[call-overload, attr-defined]
+    for number, member in enumerate(nodes):
         if not isinstance(member, (Node, Pipeline, PipelineNode)):
             shown = getattr(member, "__name__", None) or repr(member)
             fix = f'decorate it: @node(output_name="...") above {shown}' if callable(member) else "pass nodes only"

@@ -1,4 +1,4 @@
-"""The local backend: two mode names, a number of workers and perhaps an executor in, plans lowered and run on this machine out."""
+"""The local backend: two modes, a number of workers and perhaps an executor in, workers lent to runs out."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class LocalBackend:
         executor: Optional[Executor] = None,
     ) -> None:
         modes = (_mode("node_execution", node_execution), _mode("map_execution", map_execution))
+        self._by_default = max_workers is None
         if max_workers is None:
             max_workers = _default_workers(modes)
         elif isinstance(max_workers, bool) or not isinstance(max_workers, int):
@@ -107,7 +108,9 @@ class LocalBackend:
             if self._closed:
                 raise ClosedError("this LocalBackend")
             if self._pool is None:
-                self._pool = WorkerPool(self.max_workers, serve)
+                # A default made for waiting threads would be too many processes.
+                size = min(self.max_workers, usable_cores()) if self._by_default else self.max_workers
+                self._pool = WorkerPool(size, serve)
             return PoolCourier(self._pool)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
-"""A graph and one kind of run in, something that runs it again and again out: plan, code and the way in and out of slots.
+"""A graph and one kind of run in, something that runs it again and again out: plan, code, the way in and out of slots.
 
-`prepare` is the whole road but the last step. A `Prepared` holds nothing of any single run, so many threads may use one.
+`prepare` is the whole road but the last step. A `Prepared` holds nothing of any single run, so many threads may use
+one.
 """
 
 from __future__ import annotations

@@ -51,9 +51,7 @@ def link(name: str, declared: Sequence[Operation], type_check: object = True) ->
             else:
                 _merge_input(inputs, use)
                 value = inputs[value_name].value
-            uses.append(
-                Use(use.parameter, value, use.wanted, use.optional, use.keyword, use.positional, use.default)
-            )
+            uses.append(Use(use.parameter, value, use.wanted, use.optional, use.keyword, use.positional, use.default))
         operations.append(_with_uses(operation, tuple(uses)))
     if type_check:
         _check_types(name, operations, {key: entry[0].name for key, entry in defined.items()}, type_check == "strict")
@@ -73,9 +71,7 @@ def mapped(graph: Graph, axes: Sequence[str], mode: str, owner: object = None) -
     for name in (*known, *(axis for axis in axes if axis not in known)):
         entry = known.get(name) or Input(produced[name])
         inputs.append(Input(Value(name, iterable_of(entry.value.type))) if name in axes else entry)
-    uses = tuple(
-        [Use(e.value.name, e.value, e.value.type, e.optional, default=e.default) for e in inputs]
-    )
+    uses = tuple([Use(e.value.name, e.value, e.value.type, e.optional, default=e.default) for e in inputs])
     results = tuple(Value(value.name, list_of(value.type)) for value in graph.outputs if value.name not in axes)
     yields = tuple(value.name for value in results)
     operation = MapOver(graph.name, graph, uses, results, yields, tuple(axes), mode, False, owner)

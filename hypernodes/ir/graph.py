@@ -114,7 +114,7 @@ class Call:
 
 @attrs.frozen
 class Invoke:
-    """A nested graph run once. A use's parameter is an input of `graph`; `yields[i]` is the output behind `results[i]`."""
+    """A nested graph run once: a use's parameter is one of its inputs, `yields[i]` the output behind `results[i]`."""
 
     name: str
     graph: Graph

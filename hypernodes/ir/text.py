@@ -1,4 +1,4 @@
-"""A graph in, its one printed form out: stable on every Python version, no addresses, made for reading and for diffs."""
+"""A graph in, its one printed form out: stable on every Python, no addresses, made for reading and for diffs."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def verify(graph: Graph) -> Graph:
         parameters = set()
         for use in operation.uses:
             if defined.get(use.value.name) is not use.value and defined.get(use.value.name) != use.value:
-                raise MalformedGraphError(f"{graph.name}: {operation.name} reads {use.value.name!r} before its definition")
+                raise MalformedGraphError(
+                    f"{graph.name}: {operation.name} reads {use.value.name!r} before its definition"
+                )
             if use.parameter in parameters:
                 raise MalformedGraphError(f"{graph.name}: {operation.name} passes {use.parameter!r} twice")
             parameters.add(use.parameter)

@@ -65,7 +65,7 @@ def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan
             if operation.is_coroutine:
                 return placing.coroutine, placing.coroutine_reason
             return placing.plain, placing.plain_reason
-        return (placing.plain, placing.plain_reason) if loop else (FRAMES, f"items are frames, {width.rule}")
+        return (placing.plain, placing.plain_reason) if loop else (FRAMES, "a frame for each item")
 
     def body(operation: MapOver) -> Tuple[Plan, Width]:
         if loop:

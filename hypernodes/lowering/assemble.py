@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Sequence, Set, Tuple
 
-from hypernodes.ir.graph import DISCARD, Call, Graph, MapOver, Operation
+from hypernodes.ir.graph import DISCARD, Call, Graph, MapOver
 from hypernodes.lowering.fuse import Group
 from hypernodes.lowering.last_use import Freed, last_uses
 from hypernodes.lowering.plan import Argument, Axis, Bundle, MapStep, Options, Plan, PlanStep, Slot, SpreadInput, Step
@@ -18,7 +18,9 @@ Body = Tuple[Plan, Width]
 LowerBody = Callable[[MapOver], Body]
 
 
-def assemble(graph: Graph, options: Options, depth: int, groups: Sequence[Group], ordered: bool, body: LowerBody) -> Plan:
+def assemble(
+    graph: Graph, options: Options, depth: int, groups: Sequence[Group], ordered: bool, body: LowerBody
+) -> Plan:
     """Return the plan of one frame.
 
     Parameters

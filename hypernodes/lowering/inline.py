@@ -1,12 +1,13 @@
 """Nested graphs in, one flat graph out: an Invoke is replaced by the operations of its graph.
 
-Inner values take the names they have outside, so there is nothing left to copy at run time; each inlined operation keeps
-its `Scope`, which is what errors and callbacks call it by. Bodies of maps are flattened too, each in its own frame.
+Inner values take the names they have outside, so there is nothing left to copy at run time; each inlined operation
+keeps its `Scope`, which is what errors and callbacks call it by. Bodies of maps are flattened too, each in its own
+frame.
 """
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 import attrs
 
@@ -67,5 +68,3 @@ def _rebased(scope: Optional[Scope], root: Scope, memo: Dict[int, Scope]) -> Sco
     if found is None:
         found = memo[id(scope)] = Scope(scope.name, _rebased(scope.parent, root, memo), scope.owner)
     return found
-
-

@@ -1,4 +1,4 @@
-"""Target *parallel*: a frame in, a bundle for each linear chain out, each pickled here so that one that exists can be sent.
+"""Target *parallel*: a frame in, a bundle for each linear chain out, pickled here: one that exists can be sent.
 
 Intermediates of a chain never cross a process boundary. A `Program` is what crosses once: the steps of a bundle over
 slots of its own, numbered densely, so that a worker allocates no more than the bundle uses.
@@ -23,7 +23,7 @@ def group(placed: Sequence[Placed]) -> List[Group]:
 
 @attrs.frozen
 class Program:
-    """A bundle as a worker process gets it: `steps` over slots 0 to ``size - 1``, values in and out by `imports` and `exports`."""
+    """A bundle as a worker process gets it: steps over `size` slots, values in by `imports` and out by `exports`."""
 
     steps: Tuple[PlanStep, ...]
     size: int

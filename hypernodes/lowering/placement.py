@@ -1,6 +1,7 @@
 """A node mode, an item mode and where a frame stands in; which worker runs its plain and its coroutine functions out.
 
-This is the design's table of sixteen pairs, as data: everything else in `lowering` asks here and holds no mode of its own.
+This is the design's table of sixteen pairs, as data: everything else in `lowering` asks here and holds no mode of its
+own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _BY_NODES = {
     "parallel": Placing(PROCESS, "parallel nodes", PROCESS, "parallel nodes", "parallel"),
 }
 
-# Frames of a concurrent map whose nodes run one after another: the item is the unit, so its placement is the item mode's.
+# Frames of a concurrent map whose nodes run one after another: the item is the unit, so its placement is the item
+# mode's.
 _SEQUENTIAL_NODES_BY_ITEMS = {
     "async": Placing(THREAD, "a plain function must not block the event loop", LOOP, _ON_LOOP, "sequential"),
     "threaded": Placing(THREAD, "threaded items", LOOP, _ON_LOOP, "sequential"),

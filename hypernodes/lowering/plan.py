@@ -23,8 +23,8 @@ LOOP = "loop"
 THREAD = "thread"
 PROCESS = "process"
 FRAMES = "frames"
-"""Placements: the caller's own thread, the event loop, a worker thread, a worker process, and, for a map whose items are
-scheduled as frames of their own, the schedule itself."""
+"""Placements: the caller's own thread, the event loop, a worker thread, a worker process, and, for a map whose items
+are scheduled as frames of their own, the schedule itself."""
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ class Options:
 
 @attrs.frozen
 class Slot:
-    """A numbered place for one value. `freed_by` is the bundle after which nobody reads it; None when it is asked for."""
+    """A numbered place for one value; nobody reads it after bundle `freed_by`, None for what is asked for."""
 
     name: str
     type: object = attrs.field(eq=False)
@@ -205,5 +205,3 @@ class Plan:
         from hypernodes.lowering.text import plan_text
 
         return plan_text(self)
-
-

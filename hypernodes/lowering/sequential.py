@@ -14,7 +14,7 @@ from hypernodes.lowering.fuse import Group, Placed
 def group(placed: Sequence[Placed]) -> List[Group]:
     """Return runs of neighbouring operations with one placement, in order."""
     groups: List[Group] = []
-    for index, (operation, placement, reason) in enumerate(placed):
+    for index, (_, placement, reason) in enumerate(placed):
         if groups and groups[-1].placement == placement and placement != "frames":
             groups[-1].members.append(index)
         else:

@@ -1,6 +1,7 @@
 """Groups with the slots they read and define in; who waits for whom, in which wave, and how far from the end, out.
 
-A wave is what a plan prints and starts with, not a barrier: a bundle starts the moment the count in `waits` reaches zero.
+A wave is what a plan prints and starts with, not a barrier: a bundle starts the moment the count in `waits` reaches
+zero.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class PoolCourier:
             ready = wait([self._bell], 0.05)
         else:
             self._release_idle()
-            ready = wait([self._bell, *self._busy])
+            sources: List[Any] = [self._bell, *self._busy]
+            ready = wait(sources)
         outcomes: List[Outcome] = []
         for source in ready:
             if source == self._bell:
@@ -168,5 +169,3 @@ class ExecutorCourier:
 
 def _as_exception(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
-
-

@@ -1,4 +1,4 @@
-"""An exception in a worker process in, bytes the parent can read out: the same exception, or the nearest thing that can travel.
+"""An exception in a worker process in, bytes out that the parent reads: the same one, or the nearest that can travel.
 
 The traceback itself cannot travel; its text does, as the cause of the exception, as concurrent.futures does it.
 """
@@ -21,7 +21,7 @@ class RemoteTraceback(Exception):
         self.text = text
 
     def __str__(self) -> str:
-        return f"\n\"\"\"\n{self.text}\"\"\""
+        return f'\n"""\n{self.text}"""'
 
 
 class RemoteError(HyperNodesError, RuntimeError):

@@ -1,8 +1,8 @@
 """The steps of one bundle and a frame's slots in, the same slots with their results out: a straight-line loop.
 
-Steps are linked beforehand (`link`) into a few *segments*: neighbouring steps of one shape share a loop that is specialised
-to it, so a step costs what its call costs. Nothing here knows a mode, a cache or a listener; whatever wraps a step was
-linked in. A step that raises stops the loop with `StepFailed`, which says where.
+Steps are linked beforehand (`link`) into a few *segments*: neighbouring steps of one shape share a loop that is
+specialised to it, so a step costs what its call costs. Nothing here knows a mode, a cache or a listener; whatever
+wraps a step was linked in. A step that raises stops the loop with `StepFailed`, which says where.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Code = Tuple[Segment, ...]
 
 
 class StepFailed(Exception):
-    """A step raised `error`: the step that defines slot `out`, in the map items of `trail` (innermost first, with their slots)."""
+    """The step that defines slot `out` raised `error`, within the map items of `trail`, innermost first."""
 
     def __init__(self, out: int, error: BaseException) -> None:
         super().__init__(out, error)
@@ -74,7 +74,7 @@ def general(table: Table, slots: Slots) -> None:
     """Run steps of any other shape: each is a closure over its slots."""
     out = 0
     try:
-        for run, out in table:
+        for run, out in table:  # noqa: B007  out is read where a step raises
             run(slots)
     except StepFailed:
         raise

@@ -1,8 +1,8 @@
 """Ctrl-C in, a clean stop of the run out: SIGINT while the seat waits becomes a failure of the run.
 
-Python raises KeyboardInterrupt between any two bytecodes of the main thread. Inside a node that is what people expect;
-inside our own bookkeeping it could lose a task and hang the run. So while a run works, the handler raises only when a node
-runs in the main thread, and otherwise leaves a note and rings the bell.
+Python raises KeyboardInterrupt between any two bytecodes of the main thread. Inside a node that is what people
+expect; inside our own bookkeeping it could lose a task and hang the run. So while a run works, the handler raises
+only when a node runs in the main thread, and otherwise leaves a note and rings the bell.
 """
 
 from __future__ import annotations
@@ -45,5 +45,6 @@ def interruptible(run: Run) -> Iterator[None]:
 def _raises_keyboard_interrupt(handler: object) -> bool:
     if handler is signal.default_int_handler or getattr(handler, "_hypernodes", False):
         return True
-    # asyncio.run, since Python 3.11, installs a partial of this method; it cancels the main task, which we keep blocked.
+    # asyncio.run, since Python 3.11, installs a partial of this method; it cancels the main task, which we keep
+    # blocked.
     return getattr(getattr(handler, "func", None), "__name__", "") == "_on_sigint"

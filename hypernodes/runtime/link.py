@@ -32,7 +32,6 @@ class Wrap(Protocol):
     def loop(self, step: MapStep, code: Code) -> Instruction: ...
 
 
-
 def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
     """Return the code of steps that run one after another in this thread.
 
@@ -70,7 +69,7 @@ def _row(step: PlanStep, wrap: Optional[Wrap]) -> Tuple[Shape, Tuple[Any, ...]]:
         return interpreter.general, (_hosted(step), out)
     if wrap is None and not step.is_coroutine and not step.unpack:
         slots = [argument.slot for argument in step.arguments]
-        if not any([argument.keyword for argument in step.arguments]):
+        if not any(argument.keyword for argument in step.arguments):
             if not step.frees and len(slots) <= 2:
                 return _PLAIN[len(slots)], (step.fn, *slots, out)
             if len(slots) == 1 and step.frees == (slots[0],):
@@ -85,7 +84,7 @@ _PLAIN = (interpreter.nullary, interpreter.unary, interpreter.binary)
 
 
 def _instruction(step: Step) -> Instruction:
-    """Return a closure that calls the step's function on slots, stores what it returns, and frees what is read no more."""
+    """Return a closure that calls the step's function, stores what it returns, and frees what is read no more."""
     call, store, frees = _call(step), _store(step), step.frees
     if step.is_coroutine:
 

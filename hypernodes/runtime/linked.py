@@ -21,15 +21,11 @@ class LinkedPlan:
     Attributes
     ----------
     codes : list
-        Per bundle: the interpreter's code; for a loop bundle a list of coroutine functions; None for what runs elsewhere.
-    bodies : dict of int to LinkedPlan
-        Bundle index to the linked body of the map it starts.
-    parts : list of Part
-        Per bundle: the program that is sent to worker processes.
-    layout
-        Kept here by the process lane, which alone reads it: which imports of a straight body vary by item.
-    length : int
-        Steps on the critical path, 1 at least.
+        Per bundle: the interpreter's code; for a loop bundle a list of coroutine functions; None for what runs
+        elsewhere. bodies : dict of int to LinkedPlan Bundle index to the linked body of the map it starts. parts :
+        list of Part Per bundle: the program that is sent to worker processes. layout Kept here by the process lane,
+        which alone reads it: which imports of a straight body vary by item. length : int Steps on the critical path,
+        1 at least.
     """
 
     def __init__(self, plan: Plan, wrap: Optional[Wrap] = None, step: Optional[MapStep] = None) -> None:

@@ -1,8 +1,8 @@
 """Ready coroutine bundles in, their results in their frames out: lanes on one event loop.
 
-A lane is an asyncio task that pulls from the schedule until nothing is ready, so ten thousand items over a width of one
-thousand are one thousand tasks. The loop is the caller's own under `arun`, and a thread's of ours otherwise: a loop that
-is already running in the caller's thread (a notebook) is never entered twice.
+A lane is an asyncio task that pulls from the schedule until nothing is ready, so ten thousand items over a width of
+one thousand are one thousand tasks. The loop is the caller's own under `arun`, and a thread's of ours otherwise: a
+loop that is already running in the caller's thread (a notebook) is never entered twice.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def _sized(pipeline: str, parameter: str, value: Any) -> Any:
             pipeline,
             parameter,
             f"a {type(value).__name__}",
-            f"pass a list: {parameter}=[...]" if not isinstance(value, Mapping) else "pass a list, such as its .values()",
+            f"pass a list: {parameter}=[...]"
+            if not isinstance(value, Mapping)
+            else "pass a list, such as its .values()",
         )
     if not isinstance(value, Sized):
         if not isinstance(value, Iterable):

@@ -160,5 +160,3 @@ def _inputs(step: Step) -> Callable[[Slots], Dict[str, Any]]:
 def _outputs(step: Step) -> Callable[[Slots], Dict[str, Any]]:
     pairs = list(zip(step.outputs, step.results))
     return lambda slots: {name: slots[slot] for name, slot in pairs}
-
-

@@ -1,8 +1,8 @@
 """Ready process bundles and chunks of items in, parcels to worker processes out, and their answers back in.
 
-The seat of a run feeds the workers: one parcel is at each worker at a time, so the parent always knows which worker runs
-what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then aim at
-a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. ::
+The seat of a run feeds the workers: one parcel is at each worker at a time, so the parent always knows which worker
+runs what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then
+aim at a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. ::
 
     Schedule ─take─▶ Parcel ─dumps─▶ Courier ═══▶ worker ═══▶ Courier ─loads─▶ finish
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from hypernodes.runtime.schedule import MapRun, Task
 
 TARGET_SECONDS = 0.05
-"""Work in one chunk: large beside the cost of a round trip (a fifth of a millisecond), small beside a person's patience."""
+"""Work in one chunk: large beside a round trip (a fifth of a millisecond), small beside a person's patience."""
 
 GROWTH = 8
-"""How much larger than the last chunk the next may be: one slow item must not be found in the middle of a huge chunk."""
+"""How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
 
 class Courier(Protocol):
@@ -240,10 +240,7 @@ class _Layout:
     def __init__(self, map_run: MapRun) -> None:
         imports = _body_bundle(map_run).imports
         step = map_run.step
-        if step.spread:
-            varying_slots = [entry.slot for entry in step.spread]
-        else:
-            varying_slots = [axis.body_slot for axis in step.axes]
+        varying_slots = [e.slot for e in step.spread] if step.spread else [axis.body_slot for axis in step.axes]
         sources = {slot: number for number, slot in enumerate(varying_slots)}
         self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
         self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]

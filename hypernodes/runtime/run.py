@@ -1,8 +1,8 @@
 """A linked plan and its inputs in, the root frame's slots filled out: one run, from the first lane to the last.
 
-The *seat* is the thread a run is called from: it runs inline bundles, feeds worker processes, takes thread bundles where
-it has nothing better to do, and otherwise waits for its bell. Lanes of threads and of the event loop pull from the same
-schedule beside it, under one lock. ::
+The *seat* is the thread a run is called from: it runs inline bundles, feeds worker processes, takes thread bundles
+where it has nothing better to do, and otherwise waits for its bell. Lanes of threads and of the event loop pull from
+the same schedule beside it, under one lock. ::
 
     seat (caller) ─┐
     thread lanes  ─┼─ lock ─▶ Schedule ◀─ lock ─┬─ loop lanes
@@ -23,8 +23,8 @@ from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD, Plan
 from hypernodes.runtime.interpreter import Slots, execute
 from hypernodes.runtime.interrupts import interruptible
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.maps import Listener
 from hypernodes.runtime.loop import LoopLanes, LoopThread, wait_on
+from hypernodes.runtime.observe import Observer
 from hypernodes.runtime.places import located_task
 from hypernodes.runtime.processes import Courier, ProcessLane
 from hypernodes.runtime.schedule import Schedule, Task
@@ -32,8 +32,8 @@ from hypernodes.runtime.threads import ThreadLanes, run_task
 
 SEAT = "seat"
 GRACE = 1.0
-"""Seconds the seat waits for somebody's executor to begin before it does the work itself. A caller that is known to be one
-of the executor's own threads does not wait at all, since it could be waiting for itself."""
+"""Seconds the seat waits for somebody's executor to begin before it does the work itself. A caller that is known to
+be one of the executor's own threads does not wait at all, since it could be waiting for itself."""
 
 
 @attrs.frozen
@@ -43,7 +43,7 @@ class Resources:
     max_workers: int
     executor: Any = None
     courier: Optional[Callable[[], Courier]] = None
-    listener: Optional[Listener] = None
+    listener: Optional[Observer] = None
     events: Optional[Callable[[Any], None]] = None
 
 
@@ -118,7 +118,7 @@ class Run:
             self.loop.cancel()
 
     def wake(self, who: str) -> bool:
-        """Let others take what has become ready; return whether the caller has to add a thread lane, without the lock."""
+        """Let others take what has become ready; True asks the caller to add a thread lane, without the lock."""
         schedule = self.schedule
         if schedule.stopped or schedule.done:
             self._wind_down()

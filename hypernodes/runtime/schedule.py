@@ -8,8 +8,8 @@ holds a lock around every call and does in between what `take` returned. ::
        ▲   at most `width`                                              │ last bundle of the frame
        └────────────────── results into their columns ◀─────────────────┘
 
-Ready bundles are taken by the longest remaining path, first come first served among equals, so that sibling items advance
-side by side. At most `limit` tasks are out at once, over all depths together.
+Ready bundles are taken by the longest remaining path, first come first served among equals, so that sibling items
+advance side by side. At most `limit` tasks are out at once, over all depths together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,21 @@ class Frame:
 class MapRun:
     """One map in progress: the rows not yet opened, the frames in flight and the columns of results."""
 
-    __slots__ = ("base", "bundle", "columns", "frame", "linked", "next", "over", "rows", "running", "step", "template", "total", "width")
+    __slots__ = (
+        "base",
+        "bundle",
+        "columns",
+        "frame",
+        "linked",
+        "next",
+        "over",
+        "rows",
+        "running",
+        "step",
+        "template",
+        "total",
+        "width",
+    )
 
     def __init__(self, frame: Frame, bundle: int, step: MapStep, linked: LinkedPlan, base: int) -> None:
         self.frame = frame
@@ -157,7 +171,8 @@ class Schedule:
         """Count a chunk as done, with the results of its items laid end to end in `flat`."""
         self.in_flight -= 1
         map_run, rows = task.map_run, task.rows
-        assert map_run is not None and rows is not None
+        assert map_run is not None
+        assert rows is not None
         if self.stopped:
             return
         width = len(map_run.columns)

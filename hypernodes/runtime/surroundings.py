@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import os
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, cast
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
@@ -57,7 +57,7 @@ def adopt(data: bytes, own: Dict[str, str]) -> contextvars.Context:
     context = contextvars.Context()
     for entry in variables:
         try:
-            variable, value = loads(entry)  # type: ignore[misc]
+            variable, value = cast("Tuple[contextvars.ContextVar[Any], Any]", loads(entry))
         except Exception:
             # A class that only the parent can import; a node that needed it would fail on its own import as well.
             continue

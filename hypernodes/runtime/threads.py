@@ -1,7 +1,7 @@
 """Ready thread bundles in, their results in their frames out: loops that pull from the schedule.
 
-A lane is what a thread (or somebody's executor) runs: it takes a bundle, runs it and takes the next, so a bundle costs a
-lock and no future. Lanes start one by one, and only while work is ready that nobody is free to take.
+A lane is what a thread (or somebody's executor) runs: it takes a bundle, runs it and takes the next, so a bundle
+costs a lock and no future. Lanes start one by one, and only while work is ready that nobody is free to take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ThreadLanes:
         self.idle = 0
 
     def reserve(self) -> bool:
-        """Count in one more lane if it would find work; called under the run's lock, and followed by `add` without it."""
+        """Count in one more lane if it would find work; under the run's lock, and followed by `add` without it."""
         ready = self._run.schedule.ready[THREAD]
         if not ready:
             return False
@@ -72,7 +72,7 @@ class ThreadLanes:
         return not self.active and self._run.schedule.has_ready(THREAD)
 
     def serves(self, thread: threading.Thread) -> bool:
-        """Return whether a thread is one of the executor's own, so that waiting for the executor could wait for itself."""
+        """Return whether a thread is one of the executor's own: waiting for the executor, it could wait for itself."""
         return thread in getattr(self.executor, "_threads", ())
 
     def release_idle(self) -> None:

@@ -73,8 +73,8 @@ def decode_answer(data: bytes) -> AnswerHeader:
 
 
 Place = Tuple[str, Tuple[int, ...], int]
-"""Where rows belong: the pipeline's path, the item indices of the enclosing frames, and the first row's own index, -1 when
-the one row is a bundle of a frame and no item."""
+"""Where rows belong: the pipeline's path, the item indices of the enclosing frames, and the first row's own index, -1
+when the one row is a bundle of a frame and no item."""
 
 
 @attrs.frozen(eq=False)

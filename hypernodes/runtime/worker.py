@@ -1,8 +1,8 @@
 """Parcels in, answers out: what runs in a worker process, and nowhere else.
 
-A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most recently
-used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker of our own,
-which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
+A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
+recently used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker
+of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ KEPT = 64
 _received: OrderedDict[str, bytes] = OrderedDict()
 _kept: Dict[str, Any] = {}
 _OBSERVER = Observer(root_map=False)
+_surroundings: List[Any] = []
 _own_environment: Dict[str, str] = {}
 
 
@@ -71,7 +72,8 @@ def answer(parts: List[bytes]) -> List[bytes]:
         return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
     try:
         program, code, shared, context = _unpacked(header)
-        (pipeline, items, first), scene, varying, rows = loads(parts[-1])  # type: ignore[misc]
+        received: Any = loads(parts[-1])
+        (pipeline, items, first), scene, varying, rows = received
         started = time.perf_counter()
         for number, row in enumerate(rows):
             own = (*items, first + number) if first >= 0 else items
@@ -102,7 +104,12 @@ def answer(parts: List[bytes]) -> List[bytes]:
 
 def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Context]:
     """Return what a parcel needs, unpickled and linked at its first use."""
-    context = _kept_or(header.surroundings, lambda data: surroundings.adopt(data, _own_environment))
+    _received.move_to_end(header.surroundings)
+    if _surroundings[:1] != [header.surroundings]:
+        # Runs of other threads, or before a change of directory, may have left this process looking otherwise.
+        context = surroundings.adopt(_received[header.surroundings], _own_environment)
+        _surroundings[:] = [header.surroundings, context]
+    context = _surroundings[1]
     shared = _kept_or(header.shared, loads) if header.shared else ()
     program = _kept_or(header.program, loads)
     key = header.program + ("+events" if header.observed else "+code")

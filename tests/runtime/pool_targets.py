@@ -62,7 +62,7 @@ def leave(code: bytes) -> Reply:
 def fork_and_die() -> Reply:
     """A process of the node's outlives the worker."""
     if os.fork() == 0:
-        time.sleep(30)
+        time.sleep(4)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
     return []
@@ -70,7 +70,7 @@ def fork_and_die() -> Reply:
 
 def spawn_and_die() -> Reply:
     """So does a program that the node started, and it inherits whatever may be inherited."""
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], close_fds=False)
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(4)"], close_fds=False)
     program.returncode = 0  # no ResourceWarning
     os.kill(os.getpid(), signal.SIGKILL)
     return []

@@ -264,6 +264,20 @@ class PlanInputsError(HyperNodesError, TypeError):
 
 
 @attrs.define(eq=False)
+class PlanVersionError(HyperNodesError, ValueError):
+    """A plan dumped in a version of the schema that this package does not know; `given` is the text of that version."""
+
+    given: str
+    known: int
+
+    def __str__(self) -> str:
+        return (
+            f"this plan was dumped in version {self.given} of the schema, and this hypernodes reads {self.known}\n"
+            f"  fix: read it with the release that wrote it, or dump it again with plan.to_json()"
+        )
+
+
+@attrs.define(eq=False)
 class ClosedError(HyperNodesError, RuntimeError):
     """Work for a backend that has been closed."""
 

@@ -21,7 +21,8 @@ from hypernodes.node import Node
 from hypernodes.results import MapResult
 
 Names = Union[str, Sequence[str]]
-Member = Union[Node[..., Any], "Pipeline", "PipelineNode"]
+# In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
+Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
 
 _changes = itertools.count(1)
 _version = [0]
@@ -335,8 +336,9 @@ class Pipeline:
         own = backend or self._settings.backend or _DEFAULT_BACKEND
         graph = isolate(self._graph, own)
         if axes is not None:
-            graph = mapped(graph, axes, map_mode)
-            asked = tuple(name for name in asked if name not in axes)
+            overrides = [name for name in names if name not in graph.input_names and name not in axes]
+            graph = mapped(graph, axes, map_mode, overrides=overrides)
+            asked = tuple(name for name in asked if name not in axes and name not in overrides)
         prepared = prepare(graph, names, asked, own, self._listeners(), axes is not None)
         if backend is None:
             shape = () if axes is None else (axes, map_mode)

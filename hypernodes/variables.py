@@ -1,7 +1,7 @@
 """A context variable in, what names it in another process out: where a module holds it, or a token.
 
-`contextvars.ContextVar` refuses to be pickled, so a function that reads one, defined in a script or a notebook, could not
-be sent. A variable that an importable module holds is that module's attribute over there too. Any other gets a token, and
+`contextvars.ContextVar` refuses to be pickled, so a function of a script or a notebook that reads one could not be
+sent. A variable that an importable module holds is that module's attribute over there too. Any other gets a token, and
 the process that reads the token makes a variable of its own, the same one each time.
 """
 

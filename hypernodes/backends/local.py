@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any, Optional, Tuple
 
 from hypernodes.errors import ClosedError, OptionError, did_you_mean
@@ -14,6 +14,8 @@ MODES = ("sequential", "async", "threaded", "parallel")
 
 # Modules whose executors run work in other processes, or on other machines, without deriving from ProcessPoolExecutor.
 _REMOTE_MODULES = ("loky", "distributed", "ray", "mpi4py", "ipyparallel", "joblib")
+_PROCESSES = "concurrent.futures.process"
+_THREADS = "concurrent.futures.thread"
 
 
 class LocalBackend:
@@ -148,9 +150,9 @@ def usable_cores() -> int:
 
 def is_remote(executor: object) -> bool:
     """Return whether an executor's work runs in another process."""
-    if isinstance(executor, ProcessPoolExecutor):
-        return True
-    return any(cls.__module__.split(".")[0] in _REMOTE_MODULES for cls in type(executor).__mro__)
+    # By name: importing the process pool to ask isinstance would cost every user multiprocessing.
+    modules = [cls.__module__ for cls in type(executor).__mro__]
+    return _PROCESSES in modules or any(module.split(".")[0] in _REMOTE_MODULES for module in modules)
 
 
 def _mode(option: str, given: object) -> str:
@@ -180,7 +182,7 @@ def _check_executor(executor: object, modes: Tuple[str, str]) -> None:
             'it runs work in other processes, which only mode "parallel" can use: set one of the modes to "parallel", '
             "or pass a ThreadPoolExecutor",
         )
-    if isinstance(executor, ThreadPoolExecutor) and not threads:
+    if any(cls.__module__ == _THREADS for cls in type(executor).__mro__) and not threads:
         raise OptionError(
             "executor",
             shown,

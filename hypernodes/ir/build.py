@@ -59,20 +59,22 @@ def link(name: str, declared: Sequence[Operation], type_check: object = True) ->
     return verify(Graph(name, tuple(inputs.values()), tuple(operations), outputs))
 
 
-def mapped(graph: Graph, axes: Sequence[str], mode: str, owner: object = None) -> Graph:
+def mapped(graph: Graph, axes: Sequence[str], mode: str, owner: object = None, overrides: Sequence[str] = ()) -> Graph:
     """Return the graph with one MapOver around `graph`: what ``pipeline.map`` runs.
 
     Its inputs are those of `graph`, the axes among them iterables; its outputs are lists of what `graph` returns.
-    An axis may also name an output of `graph`, which each item then overrides.
+    An axis may also name an output of `graph`, which each item then overrides; an output in `overrides` gets one value
+    for all items.
     """
     known = {entry.value.name: entry for entry in graph.inputs}
     produced = {value.name: value for value in graph.outputs}
     inputs = []
-    for name in (*known, *(axis for axis in axes if axis not in known)):
+    extra = [name for name in (*axes, *overrides) if name not in known]
+    for name in (*known, *dict.fromkeys(extra)):
         entry = known.get(name) or Input(produced[name])
         inputs.append(Input(Value(name, iterable_of(entry.value.type))) if name in axes else entry)
     uses = tuple([Use(e.value.name, e.value, e.value.type, e.optional, default=e.default) for e in inputs])
-    results = tuple(Value(value.name, list_of(value.type)) for value in graph.outputs if value.name not in axes)
+    results = tuple(Value(value.name, list_of(value.type)) for value in graph.outputs if value.name not in extra)
     yields = tuple(value.name for value in results)
     operation = MapOver(graph.name, graph, uses, results, yields, tuple(axes), mode, False, owner)
     return verify(Graph(graph.name, tuple(inputs), (operation,), results))

@@ -23,6 +23,7 @@ _LAYERS = 32
 """How many aliases, qualifiers and bounds around one type are looked through; more is an alias of itself."""
 
 _UNIONS = (Union, getattr(types, "UnionType", Union))
+_TYPING = ("typing", "typing_extensions")
 _QUALIFIERS = ("Final", "ClassVar", "Required", "NotRequired", "ReadOnly")
 NoneType = type(None)
 
@@ -168,9 +169,6 @@ def _text_of_value(value: object) -> str:
     if isinstance(value, enum.Enum):
         return f"{type(value).__qualname__}.{value.name}"
     return repr(value) if isinstance(value, (str, bytes, int, NoneType)) else "?"
-
-
-_TYPING = ("typing", "typing_extensions")
 
 
 def _unqualified(tp: Any) -> Any:

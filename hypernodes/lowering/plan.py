@@ -112,6 +112,11 @@ class MapStep:
     scope: Optional[Scope] = attrs.field(default=None, repr=False)
     frees: Tuple[int, ...] = ()
 
+    @property
+    def spreads(self) -> bool:
+        """Whether items are mappings; `spread` itself is empty when the body has no inputs to take from them."""
+        return not self.axes[0].body_slot
+
 
 @attrs.frozen
 class Hosted:

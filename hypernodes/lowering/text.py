@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence
 
-from hypernodes.lowering.plan import Bundle, Hosted, MapStep, Plan, PlanStep, Step
+from hypernodes.lowering.plan import Bundle, Hosted, Plan, PlanStep, Step
 
 COLUMNS = 100
 """A longer line is broken; it may always use `ROOM` columns, however deep it is indented."""
@@ -99,13 +99,9 @@ class _Frame:
             lines.extend(self.step(step, indent))
             if step.frees:
                 lines.extend(_listed(indent, "free ", self.slots(step.frees)))
-        if bundle.frees:
-            lines.extend(_listed(indent, "free at the end ", self.slots(bundle.frees)))
-        shared: Dict[str, List[int]] = {}
-        for slot in bundle.shared_frees:
-            shared.setdefault(self.readers[slot], []).append(slot)
-        for bundles, slots in shared.items():
-            lines.extend(_listed(indent, f"free by the last of bundles {bundles}: ", self.slots(slots)))
+        emptied = [*self.slots(bundle.frees), *[self.shared(slot) for slot in bundle.shared_frees]]
+        if emptied:
+            lines.extend(_listed(indent, "free at the end ", emptied))
         return lines
 
     def step(self, step: PlanStep, indent: str) -> List[str]:
@@ -119,7 +115,7 @@ class _Frame:
             return _statement(indent, self.slots(step.results), f"{keyword}{scoped_name(step)}", arguments)
         head = f"map {step.mode} {scoped_name(step)}"
         # Which inputs a spread item carries is up to the item, so an axis without a name.
-        items = [f"{'**' if step.spread else axis.parameter} in {self.slot(axis.slot)}" for axis in step.axes]
+        items = [f"{'**' if step.spreads else axis.parameter} in {self.slot(axis.slot)}" for axis in step.axes]
         shared = [self.passed(step.body.slots[inner].name, outer) for inner, outer in step.shared]
         return [
             *_statement(indent, self.slots(step.results), head, [*items, *shared]),
@@ -130,6 +126,9 @@ class _Frame:
     def passed(self, parameter: str, slot: int) -> str:
         shown = self.slot(slot)
         return shown if parameter == self.plan.slots[slot].name else f"{parameter}={shown}"
+
+    def shared(self, slot: int) -> str:
+        return f"{self.slot(slot)} (by the last of bundles {self.readers[slot]})"
 
     def slots(self, slots: Sequence[int]) -> List[str]:
         return [self.slot(slot) for slot in slots]

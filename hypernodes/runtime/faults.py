@@ -65,7 +65,7 @@ def located(
         pipeline = inside(pipeline, map_step)
         steps, slots = steps_of(map_step.body), inner
     step = _defining(steps, error.out)
-    if step is not None and not isinstance(step, Hosted):
+    if step is not None:
         add_note(error.error, note_text(step, slots, pipeline, items))
     return error.error
 
@@ -78,6 +78,9 @@ def inside(pipeline: str, step: PlanStep) -> str:
 
 def _defining(steps: Sequence[PlanStep], out: int) -> Optional[PlanStep]:
     for step in steps:
+        if isinstance(step, Hosted):
+            # A hosted frame has the slots of its bundle.
+            return _defining(steps_of(step.plan), out)
         if step.results and step.results[0] == out:
             return step
     return None

@@ -16,7 +16,7 @@ from hypernodes.errors import OutputCountError
 from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
 from hypernodes.runtime import interpreter
 from hypernodes.runtime.interpreter import Code, Shape, Slots
-from hypernodes.runtime.maps import loop_over
+from hypernodes.runtime.items import loop_over
 
 Instruction = Callable[[Slots], Any]
 Awaited = Callable[[Slots], Awaitable[None]]

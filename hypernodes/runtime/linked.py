@@ -22,10 +22,13 @@ class LinkedPlan:
     ----------
     codes : list
         Per bundle: the interpreter's code; for a loop bundle a list of coroutine functions; None for what runs
-        elsewhere. bodies : dict of int to LinkedPlan Bundle index to the linked body of the map it starts. parts :
-        list of Part Per bundle: the program that is sent to worker processes. layout Kept here by the process lane,
-        which alone reads it: which imports of a straight body vary by item. length : int Steps on the critical path,
-        1 at least.
+        elsewhere.
+    bodies : dict of int to LinkedPlan
+        Bundle index to the linked body of the map it starts.
+    parts : list of Part
+        Per bundle: the program that is sent to worker processes.
+    length : int
+        Steps on the critical path, 1 at least.
     """
 
     def __init__(self, plan: Plan, wrap: Optional[Wrap] = None, step: Optional[MapStep] = None) -> None:
@@ -48,10 +51,9 @@ class LinkedPlan:
         self.map_steps: Dict[int, MapStep] = {}
         self.bodies: Dict[int, LinkedPlan] = {}
         self.placements_used: Set[str] = {placement for placement in self.placements if placement != FRAMES}
-        self.chunkable = plan.straight and bundles[0].placement == PROCESS
+        self.straight = plan.straight
         self.fill: Callable[[Slots, Tuple[Any, ...], int], None] = row_filler(step) if step else _no_row
         self.parts: List[Part] = [part(b.payload) if b.payload is not None else NOTHING for b in bundles]
-        self.layout: Any = None
         self.codes: List[Any] = []
         for bundle in bundles:
             if bundle.placement == FRAMES:

@@ -15,8 +15,8 @@ from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.context import InContext
 
 if TYPE_CHECKING:
+    from hypernodes.runtime.frames import Task
     from hypernodes.runtime.run import Run
-    from hypernodes.runtime.schedule import Task
 
 
 class LoopThread:

@@ -6,7 +6,7 @@ caller's process, to a list in a worker, whose events travel back with the answe
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from hypernodes.events.event import (
     ITEM_END,
@@ -20,9 +20,9 @@ from hypernodes.events.event import (
     FrameKey,
 )
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
-from hypernodes.runtime.interpreter import Code, Slots
+from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute
 from hypernodes.runtime.link import Awaited, Instruction
-from hypernodes.runtime.maps import loop_over
+from hypernodes.runtime.maps import frame_slots, map_columns, row_filler, rows_of
 
 Sink = Callable[[Event], None]
 
@@ -42,7 +42,7 @@ class Scene:
         return self.services.wait_for(coroutine)
 
     def host(self, plan: Plan, slots: Slots) -> None:
-        self.services.host(plan, slots)
+        self.services.host(plan, slots, HOSTED)
 
     def tell(self, kind: str, step: PlanStep, payload: Any) -> None:
         scope = getattr(step, "scope", None)
@@ -90,13 +90,31 @@ class Observer:
         return observed
 
     def loop(self, step: MapStep, code: Code) -> Instruction:
-        def each(slots: Slots, index: int) -> None:
-            self.item_started(slots, index)
-            for shape, table in code:
-                shape(table, slots)
-            self.item_ended(slots)
+        fill, outputs = row_filler(step), step.body.outputs
 
-        return loop_over(step, code, self, each)
+        def run(slots: Slots) -> None:
+            given, total = map_columns(step, slots)
+            own = frame_slots(step, slots)
+            self.map_started(step, slots, own, total)
+            columns: List[List[Any]] = [[] for _ in outputs]
+            for index, row in enumerate(rows_of(step, given)):
+                try:
+                    fill(own, row, index)
+                    self.item_started(own, index)
+                    execute(code, own)
+                    self.item_ended(own)
+                except StepFailed as failed:
+                    failed.trail.append((step, index, own))
+                    raise
+                for column, slot in zip(columns, outputs):
+                    column.append(own[slot])
+            for result, column in zip(step.results, columns):
+                slots[result] = column
+            self.map_ended(step, slots, own)
+            for slot in step.frees:
+                slots[slot] = None
+
+        return run
 
     # -- Listener -----------------------------------------------------------------------------------------------------
 
@@ -118,6 +136,10 @@ class Observer:
 
     def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None:
         slots[0].tell(MAP_END, step, None)
+
+
+HOSTED = Observer(root_map=False)
+"""Listens to a frame that a worker runs by a schedule of its own; what is around it, the parent listens to."""
 
 
 def item_scene(scene: Scene, index: int) -> Scene:

@@ -9,7 +9,8 @@ from typing import List, Optional, Tuple
 
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.faults import inside, located
-from hypernodes.runtime.schedule import Frame, Task
+from hypernodes.runtime.frames import Chunk, Frame, Task
+from hypernodes.runtime.interpreter import StepFailed
 from hypernodes.runtime.wire import Place
 
 
@@ -34,7 +35,7 @@ def frame_place(frame: Optional[Frame]) -> Tuple[str, Tuple[int, ...]]:
 def place_of(task: Task) -> Place:
     """Return where the rows of a task belong."""
     path, items = frame_place(task.frame)
-    if task.map_run is None:
+    if not isinstance(task, Chunk):
         return path, items, -1
     return _tidy(inside(path, task.map_run.step)), items, task.start
 
@@ -43,6 +44,15 @@ def _tidy(path: str) -> str:
     # The map that `pipeline.map` is has the pipeline's own name: one name says both.
     first, _, rest = path.partition(".")
     return rest if rest.split(".")[0] == first else path
+
+
+def in_items(task: Task, error: BaseException) -> BaseException:
+    """Return `error` with the items around the task added to its trail."""
+    frame = task.frame
+    while isinstance(error, StepFailed) and frame.map_run is not None:
+        error.trail.append((frame.map_run.step, frame.index, frame.slots))
+        frame = frame.map_run.frame
+    return error
 
 
 def located_task(task: Task, error: BaseException) -> BaseException:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol,
 from hypernodes.errors import NotPicklableError, WorkerDiedError
 from hypernodes.lowering.plan import INLINE, PROCESS, Bundle
 from hypernodes.pickling import dumps, loads
+from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.places import place_of
 from hypernodes.runtime.surroundings import pack
@@ -21,7 +22,6 @@ from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, Place,
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
-    from hypernodes.runtime.schedule import MapRun, Task
 
 TARGET_SECONDS = 0.05
 """Work in one chunk: large beside a round trip (a fifth of a millisecond), small beside a person's patience."""
@@ -60,15 +60,13 @@ class ProcessLane:
         self._observed = resources.events is not None
         self._courier = resources.courier()
         self._surroundings = part(pack(run.context))
-        self._shared: Dict[int, Part] = {}
-        self._pace: Dict[int, Tuple[float, int]] = {}
         self._out: Dict[int, Task] = {}
         run.bell = _CourierBell(self._courier)
 
     def chunk(self, map_run: MapRun) -> int:
         """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
         left = map_run.total - map_run.next
-        seconds, last = self._pace.get(id(map_run), (0.0, 0))
+        seconds, last = map_run.pace
         if not last:
             return 1
         by_time = TARGET_SECONDS / seconds if seconds > 0 else left
@@ -129,17 +127,16 @@ class ProcessLane:
     def _rows(self, task: Task) -> Tuple[Part, bytes]:
         bundle = _bundle(task)
         place = place_of(task)
-        map_run = task.map_run
-        if map_run is None:
+        if not isinstance(task, Chunk):
             values = [task.frame.slots[slot] for slot in bundle.imports]
             try:
                 return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
             except NotPicklableError:
                 self._blame(task, bundle, values, place)
                 raise
-        assert task.rows is not None
-        layout = _layout(map_run)
-        shared = self._shared.get(id(map_run))
+        map_run = task.map_run
+        layout = map_run.layout = map_run.layout or _Layout(map_run)
+        shared: Optional[Part] = map_run.shared
         if shared is None:
             fixed = [(position, map_run.template[slot]) for position, slot in layout.shared]
             try:
@@ -147,7 +144,7 @@ class ProcessLane:
             except NotPicklableError:
                 self._blame(task, bundle, [map_run.template[slot] for slot in bundle.imports], place)
                 raise
-            self._shared[id(map_run)] = shared
+            map_run.shared = shared
         rows = [layout.pick(row, task.start + number) for number, row in enumerate(task.rows)]
         try:
             return shared, dumps((place, self._scene(task), layout.varying, rows), "")
@@ -190,11 +187,11 @@ class ProcessLane:
             if error is None and not header.ok:
                 error = values
             if task.map_run is not None and header.completed:
-                self._pace[id(task.map_run)] = (header.seconds / header.completed, header.completed)
+                task.map_run.pace = (header.seconds / header.completed, header.completed)
         with run.lock:
             if error is not None:
                 run.failed(task, error)
-            elif task.map_run is not None:
+            elif isinstance(task, Chunk):
                 run.schedule.finish_chunk(task, values)
             else:
                 for slot, value in zip(_bundle(task).exports, values):
@@ -205,7 +202,7 @@ class ProcessLane:
         bundle = _bundle(task)
         pipeline, items, start = place_of(task)
         if start >= 0:
-            count = len(task.rows or ())
+            count = len(task.rows) if isinstance(task, Chunk) else 1
             shown = f"item {start}" if count == 1 else f"one of items {start} to {start + count - 1}"
         else:
             shown = f"item {'.'.join(map(str, items))}" if items else ""
@@ -240,12 +237,12 @@ class _Layout:
     def __init__(self, map_run: MapRun) -> None:
         imports = _body_bundle(map_run).imports
         step = map_run.step
-        varying_slots = [e.slot for e in step.spread] if step.spread else [axis.body_slot for axis in step.axes]
+        varying_slots = [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
         sources = {slot: number for number, slot in enumerate(varying_slots)}
         self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
         self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]
         order = [sources[imports[position]] for position in self.varying]
-        if step.spread:
+        if step.spreads:
             self.pick: Callable[[Tuple[Any, ...], int], Any] = self._spread(map_run, order, varying_slots)
         elif order == list(range(len(varying_slots))):
             self.pick = lambda row, index: row
@@ -262,13 +259,6 @@ class _Layout:
             return tuple([scratch[slots[number]] for number in order])
 
         return pick
-
-
-def _layout(map_run: MapRun) -> _Layout:
-    layout = map_run.linked.layout
-    if layout is None or map_run.step.spread:
-        layout = map_run.linked.layout = _Layout(map_run)
-    return layout  # type: ignore[no-any-return]
 
 
 def _body_bundle(map_run: MapRun) -> Bundle:

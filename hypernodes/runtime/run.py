@@ -15,19 +15,20 @@ import asyncio
 import contextvars
 import queue
 import threading
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import attrs
 
 from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD, Plan
+from hypernodes.runtime.frames import Task
 from hypernodes.runtime.interpreter import Slots, execute
 from hypernodes.runtime.interrupts import interruptible
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.loop import LoopLanes, LoopThread, wait_on
 from hypernodes.runtime.observe import Observer
-from hypernodes.runtime.places import located_task
+from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import Courier, ProcessLane
-from hypernodes.runtime.schedule import Schedule, Task
+from hypernodes.runtime.schedule import Schedule
 from hypernodes.runtime.threads import ThreadLanes, run_task
 
 SEAT = "seat"
@@ -50,11 +51,11 @@ class Resources:
 class Services:
     """What code of a bundle may ask of the run, through slot 0: an event loop to wait on, a frame run on the spot."""
 
-    __slots__ = ("_loop", "_resources", "_thread")
+    __slots__ = ("_hosted", "_loop", "_thread")
 
-    def __init__(self, resources: Resources, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
-        self._resources = resources
+    def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         self._loop = loop
+        self._hosted: Dict[Tuple[int, bool], LinkedPlan] = {}
         self._thread = LoopThread()
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -65,15 +66,16 @@ class Services:
         """Return the result of a coroutine, from a thread that is not the loop's."""
         return wait_on(coroutine, self.loop())
 
-    def host(self, plan: Plan, slots: Slots) -> None:
+    def host(self, plan: Plan, slots: Slots, observer: Optional[Observer] = None) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
-        wrap = self._resources.listener
-        linked = LinkedPlan(plan, wrap)
-        resources = Resources(plan.options.max_workers, listener=wrap)
-        run = Run(linked, slots, resources, self)
+        key = (id(plan), observer is not None)
+        linked = self._hosted.get(key)
+        if linked is None:
+            linked = self._hosted[key] = LinkedPlan(plan, observer)
+        run = Run(linked, slots, Resources(plan.options.max_workers, listener=observer), self)
         run.work()
         for task, error in run.schedule.failures:
-            raise located_task(task, error) if task is not None else error
+            raise error if task is None else in_items(task, error)
 
     def close(self) -> None:
         """End what was started for this run."""
@@ -123,18 +125,21 @@ class Run:
         if schedule.stopped or schedule.done:
             self._wind_down()
             return False
-        ready = schedule.ready
-        if self.loop is not None and ready[LOOP]:
+        if self.loop is not None and schedule.has_ready(LOOP):
             self.loop.poke()
-        if self.seat_waits and (
-            (self.inline and ready[INLINE])
-            or (self.processes is not None and schedule.has_ready(PROCESS))
-            or (self.joins and ready[THREAD])
-        ):
+        if self.seat_waits and self._seat_has_work():
             self.ring()
             if self.joins:
                 return False
         return self.threads is not None and self.threads.reserve()
+
+    def _seat_has_work(self) -> bool:
+        ready = self.schedule.has_ready
+        return (
+            (self.inline and ready(INLINE))
+            or (self.processes is not None and ready(PROCESS))
+            or (self.joins and ready(THREAD))
+        )
 
     def ring(self) -> None:
         """Wake the seat."""
@@ -268,7 +273,7 @@ def run_plan(linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: 
 
     Whatever was started is gone on return: threads joined, coroutines ended, processes idle or dropped.
     """
-    services = Services(resources)
+    services = Services()
     slots[0] = slot_zero(services) if slot_zero else services
     try:
         if linked.inline:
@@ -294,7 +299,7 @@ async def arun_plan(
 ) -> Failures:
     """Run a plan with its coroutines on the running loop, and everything else beside it."""
     loop = asyncio.get_running_loop()
-    services = Services(resources, loop)
+    services = Services(loop)
     slots[0] = slot_zero(services) if slot_zero else services
     over = asyncio.Event()
     failures: Failures = []

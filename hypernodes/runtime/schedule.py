@@ -3,12 +3,13 @@
 A pure state machine: no thread, clock or I/O, so that a virtual clock can drive it as well as real workers do. A driver
 holds a lock around every call and does in between what `take` returned. ::
 
-               open                take                     finish
-    MapRun ───────────▶ Frame ─▶ ready heap ─▶ Task ─▶ (a driver) ─▶ counts down those it releases
-       ▲   at most `width`                                              │ last bundle of the frame
-       └────────────────── results into their columns ◀─────────────────┘
+    MapRun ──straight body: a stream of items──┐
+       │                                       ▼
+       └──open, at most `width`─▶ Frame ─▶ ready heap ─take─▶ Task ─▶ (a driver) ─finish─▶ counts down those it releases
+       ▲                                                                                       │ last bundle of a frame
+       └──────────────────────── results into their columns ◀──────────────────────────────────┘
 
-Ready bundles are taken by the longest remaining path, first come first served among equals, so that sibling items
+The task with the longest remaining path is taken first, first come first served among equals, so that sibling items
 advance side by side. At most `limit` tasks are out at once, over all depths together.
 """
 
@@ -16,84 +17,13 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from itertools import islice
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from hypernodes.lowering.plan import FRAMES, PROCESS, MapStep
+from hypernodes.lowering.plan import FRAMES, PROCESS
+from hypernodes.runtime.frames import Chunk, Frame, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.maps import Listener, frame_slots, map_rows
-
-
-class Frame:
-    """One run of one plan: its slots, and what each of its bundles still waits for."""
-
-    __slots__ = ("base", "index", "left", "linked", "map_run", "readers", "slots", "waiting")
-
-    def __init__(self, linked: LinkedPlan, slots: Slots, map_run: Optional[MapRun], index: int, base: int) -> None:
-        self.linked = linked
-        self.slots = slots
-        self.map_run = map_run
-        self.index = index
-        self.base = base
-        self.left = linked.count
-        # Counting is only for frames with something to count; the frame of a straight body is one task.
-        self.waiting = linked.waits.copy() if linked.count > 1 else linked.waits
-        self.readers: Optional[Dict[int, int]] = dict(linked.shared_readers) if linked.shared_readers else None
-
-
-class MapRun:
-    """One map in progress: the rows not yet opened, the frames in flight and the columns of results."""
-
-    __slots__ = (
-        "base",
-        "bundle",
-        "columns",
-        "frame",
-        "linked",
-        "next",
-        "over",
-        "rows",
-        "running",
-        "step",
-        "template",
-        "total",
-        "width",
-    )
-
-    def __init__(self, frame: Frame, bundle: int, step: MapStep, linked: LinkedPlan, base: int) -> None:
-        self.frame = frame
-        self.bundle = bundle
-        self.step = step
-        self.linked = linked
-        self.base = base
-        rows, self.total = map_rows(step, frame.slots)
-        self.rows: Iterator[Tuple[Any, ...]] = rows
-        self.width = step.width.of(self.total)
-        self.template = frame_slots(step, frame.slots)
-        self.columns: List[List[Any]] = [[None] * self.total for _ in step.body.outputs]
-        self.next = 0
-        self.running = 0
-        self.over = False
-
-
-class Task:
-    """A bundle of a frame, or, when `rows` is not None, a chunk of items of a map: what one worker does next."""
-
-    __slots__ = ("bundle", "frame", "map_run", "rows", "start")
-
-    def __init__(
-        self,
-        frame: Frame,
-        bundle: int,
-        map_run: Optional[MapRun] = None,
-        start: int = 0,
-        rows: Optional[List[Tuple[Any, ...]]] = None,
-    ) -> None:
-        self.frame = frame
-        self.bundle = bundle
-        self.map_run = map_run
-        self.start = start
-        self.rows = rows
+from hypernodes.runtime.maps import Listener
 
 
 class Schedule:
@@ -122,7 +52,7 @@ class Schedule:
         chunk: Optional[Callable[[MapRun], int]] = None,
     ) -> None:
         self.ready: Dict[str, List[Tuple[int, int, Task]]] = {name: [] for name in linked.placements_used}
-        self.chunked: List[MapRun] = []
+        self.streams: Dict[str, List[MapRun]] = {name: [] for name in linked.placements_used}
         self.limit = limit
         self.in_flight = 0
         self.failures: List[Tuple[Optional[Task], BaseException]] = []
@@ -144,41 +74,46 @@ class Schedule:
 
     def has_ready(self, placement: str) -> bool:
         """Return whether `take` would return a task."""
-        if self.in_flight >= self.limit:
-            return False
-        return bool(self.ready[placement]) or (placement == PROCESS and self._open_chunk() is not None)
+        return self.in_flight < self.limit and bool(self.ready[placement] or self.streams[placement])
+
+    def count_ready(self, placement: str) -> int:
+        """Return how many tasks more workers of that kind could take at once."""
+        items = sum([min(m.width - m.running, m.total - m.next) for m in self.streams[placement]])
+        return min(self.limit - self.in_flight, len(self.ready[placement]) + items)
 
     def take(self, placement: str) -> Optional[Task]:
         """Return the next task for a worker of that kind, or None when there is none at the moment."""
         if self.in_flight >= self.limit:
             return None
-        heap = self.ready[placement]
-        if heap:
-            self.in_flight += 1
-            return heappop(heap)[2]
-        if placement == PROCESS:
-            return self._take_chunk()
-        return None
+        heap, streams = self.ready[placement], self.streams[placement]
+        if streams and (not heap or streams[0].priority < heap[0][0]):
+            return self._take_item(placement, streams)
+        if not heap:
+            return None
+        self.in_flight += 1
+        return heappop(heap)[2]
 
     def finish(self, task: Task) -> None:
         """Count a task as done; its results are in the frame's slots already."""
         self.in_flight -= 1
         if self.stopped:
             return
-        self._guarded(self._bundle_done, task.frame, task.bundle)
+        frame = task.frame
+        if frame.linked.straight and frame.map_run is not None:
+            self._item_done(frame, frame.map_run)
+        else:
+            self._guarded(self._bundle_done, frame, task.bundle)
 
-    def finish_chunk(self, task: Task, flat: Sequence[Any]) -> None:
+    def finish_chunk(self, chunk: Chunk, flat: Sequence[Any]) -> None:
         """Count a chunk as done, with the results of its items laid end to end in `flat`."""
         self.in_flight -= 1
-        map_run, rows = task.map_run, task.rows
-        assert map_run is not None
-        assert rows is not None
         if self.stopped:
             return
+        map_run, start, stop = chunk.map_run, chunk.start, chunk.start + len(chunk.rows)
         width = len(map_run.columns)
         for number, column in enumerate(map_run.columns):
-            column[task.start : task.start + len(rows)] = flat[number::width]
-        self._guarded(self._chunk_done, map_run)
+            column[start:stop] = flat[number::width]
+        self._stream_on(map_run)
 
     def fail(self, task: Optional[Task], error: BaseException) -> None:
         """Record a failure, of a task or (None) from outside; nothing new starts after it."""
@@ -196,7 +131,10 @@ class Schedule:
         self.stopped = True
         for heap in self.ready.values():
             heap.clear()
-        self.chunked.clear()
+        for stream in self.streams.values():
+            stream.clear()
+        self._starting.clear()
+        self._opening.clear()
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -210,11 +148,10 @@ class Schedule:
                 else:
                     self._open_frames(self._opening.pop())
         except Exception as error:
-            self.failures.append((None, error))
-            self.stop()
+            self.fail(None, error)
 
     def _begin(self, frame: Frame) -> None:
-        """Make a frame's first bundles ready, and whatever follows from frames that end at once."""
+        """Make a frame's first bundles ready; one without any has ended."""
         if not frame.left:
             self._frame_done(frame)
             return
@@ -233,70 +170,73 @@ class Schedule:
     def _bundle_done(self, frame: Frame, bundle: int) -> None:
         linked = frame.linked
         frame.left -= 1
-        if frame.left:
-            for slot in linked.frees[bundle]:
-                frame.slots[slot] = None
-            if frame.readers is not None:
-                self._count_readers(frame, linked.shared_frees[bundle])
-            waiting = frame.waiting
-            for other in linked.releases[bundle]:
-                waiting[other] -= 1
-                if not waiting[other]:
-                    self._release(frame, other)
-        else:
+        if not frame.left:
             self._frame_done(frame)
-
-    def _count_readers(self, frame: Frame, slots: Sequence[int]) -> None:
-        readers = frame.readers
-        assert readers is not None
-        for slot in slots:
+            return
+        slots, waiting, readers = frame.slots, frame.waiting, frame.readers
+        for slot in linked.frees[bundle]:
+            slots[slot] = None
+        for slot in linked.shared_frees[bundle]:
             readers[slot] -= 1
             if not readers[slot]:
-                frame.slots[slot] = None
+                slots[slot] = None
+        for other in linked.releases[bundle]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                self._release(frame, other)
 
     def _frame_done(self, frame: Frame) -> None:
         map_run = frame.map_run
         if map_run is None:
             self._finished = True
             return
+        self._keep_results(frame, map_run)
+        map_run.running -= 1
+        self._opening.append(map_run)
+
+    def _keep_results(self, frame: Frame, map_run: MapRun) -> None:
         slots, index = frame.slots, frame.index
         for column, slot in zip(map_run.columns, frame.linked.outputs):
             column[index] = slots[slot]
         if self._listener is not None:
             self._listener.item_ended(slots)
-        map_run.running -= 1
-        self._opening.append(map_run)
 
     # -- maps ---------------------------------------------------------------------------------------------------------
 
     def _start_map(self, frame: Frame, bundle: int) -> None:
         linked = frame.linked
-        step = linked.map_steps[bundle]
+        step, body = linked.map_steps[bundle], linked.bodies[bundle]
         # What remains behind this map counts for every bundle in it.
-        base = frame.base + linked.ranks[bundle] - linked.bodies[bundle].length
-        map_run = MapRun(frame, bundle, step, linked.bodies[bundle], base)
+        base = frame.base + linked.ranks[bundle] - body.length
+        map_run = MapRun(frame, bundle, step, body, base)
         if self._listener is not None:
             self._listener.map_started(step, frame.slots, map_run.template, map_run.total)
-        if map_run.linked.chunkable and map_run.total:
-            self.chunked.append(map_run)
+        if body.straight and map_run.total:
+            self.streams[body.placements[0]].append(map_run)
+            self.streams[body.placements[0]].sort(key=_priority)
         else:
             self._opening.append(map_run)
 
+    def _open(self, map_run: MapRun) -> Optional[Frame]:
+        """Begin the next item of a map as a frame."""
+        row = next(map_run.rows, None)
+        if row is None:
+            return None
+        slots = map_run.template.copy()
+        index = map_run.next
+        map_run.next = index + 1
+        map_run.running += 1
+        map_run.linked.fill(slots, row, index)
+        if self._listener is not None:
+            self._listener.item_started(slots, index)
+        return Frame(map_run.linked, slots, map_run, index, map_run.base)
+
     def _open_frames(self, map_run: MapRun) -> None:
         """Open frames up to the width; with none left to open and none running, the map is done."""
-        linked = map_run.linked
         while map_run.running < map_run.width:
-            row = next(map_run.rows, None)
-            if row is None:
+            frame = self._open(map_run)
+            if frame is None:
                 break
-            slots = map_run.template.copy()
-            index = map_run.next
-            map_run.next = index + 1
-            map_run.running += 1
-            linked.fill(slots, row, index)
-            if self._listener is not None:
-                self._listener.item_started(slots, index)
-            frame = Frame(linked, slots, map_run, index, map_run.base)
             self._begin(frame)
             if self._starting:
                 # Items of a nested map start before more items of this one, which may be very many.
@@ -309,42 +249,64 @@ class Schedule:
         if map_run.over:
             return
         map_run.over = True
-        frame, bundle = map_run.frame, map_run.bundle
-        for slot, column in zip(map_run.step.results, map_run.columns):
+        frame, step = map_run.frame, map_run.step
+        for slot, column in zip(step.results, map_run.columns):
             frame.slots[slot] = column
         if self._listener is not None:
-            self._listener.map_ended(map_run.step, frame.slots, map_run.template)
-        for slot in map_run.step.frees:
+            self._listener.map_ended(step, frame.slots, map_run.template)
+        for slot in step.frees:
             frame.slots[slot] = None
-        self._bundle_done(frame, bundle)
+        self._bundle_done(frame, map_run.bundle)
 
-    # -- chunks -------------------------------------------------------------------------------------------------------
+    # -- items of straight bodies: taken from the map itself, without a place in the heap -----------------------------
 
-    def _open_chunk(self) -> Optional[MapRun]:
-        for map_run in self.chunked:
-            if map_run.running < map_run.width:
-                return map_run
-        return None
-
-    def _take_chunk(self) -> Optional[Task]:
-        map_run = self._open_chunk()
-        if map_run is None:
+    def _take_item(self, placement: str, streams: List[MapRun]) -> Optional[Task]:
+        map_run = streams[0]
+        task: Optional[Task]
+        try:
+            if placement == PROCESS:
+                task = self._take_chunk(map_run)
+            else:
+                frame = self._open(map_run)
+                task = None if frame is None else Task(frame, 0)
+        except Exception as error:
+            self.fail(None, error)
             return None
+        if map_run.next >= map_run.total or map_run.running >= map_run.width:
+            streams.pop(0)
+        elif len(streams) > 1 and streams[1].priority == map_run.priority:
+            # Maps of sibling frames take turns.
+            streams.append(streams.pop(0))
+            streams.sort(key=_priority)
+        self.in_flight += 1
+        return task
+
+    def _take_chunk(self, map_run: MapRun) -> Chunk:
         start = map_run.next
-        count = max(1, min(self._chunk(map_run), map_run.total - start))
-        rows = list(islice(map_run.rows, count))
+        rows = list(islice(map_run.rows, max(1, self._chunk(map_run))))
         map_run.next += len(rows)
         map_run.running += 1
-        if map_run.next >= map_run.total:
-            self.chunked.remove(map_run)
-        elif len(self.chunked) > 1:
-            # Maps of sibling frames take turns.
-            self.chunked.remove(map_run)
-            self.chunked.append(map_run)
-        self.in_flight += 1
-        return Task(map_run.frame, map_run.bundle, map_run, start, rows)
+        return Chunk(map_run, start, rows)
 
-    def _chunk_done(self, map_run: MapRun) -> None:
+    def _item_done(self, frame: Frame, map_run: MapRun) -> None:
+        try:
+            self._keep_results(frame, map_run)
+        except Exception as error:
+            self.fail(None, error)
+            return
+        self._stream_on(map_run)
+
+    def _stream_on(self, map_run: MapRun) -> None:
+        """Let a map go on after an item or a chunk: it may have been waiting for room within its width."""
         map_run.running -= 1
-        if not map_run.running and map_run.next >= map_run.total:
-            self._map_done(map_run)
+        if map_run.next < map_run.total:
+            if map_run.running == map_run.width - 1:
+                streams = self.streams[map_run.linked.placements[0]]
+                streams.append(map_run)
+                streams.sort(key=_priority)
+        elif not map_run.running:
+            self._guarded(self._map_done, map_run)
+
+
+def _priority(map_run: MapRun) -> int:
+    return map_run.priority

@@ -14,8 +14,8 @@ from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.interpreter import execute
 
 if TYPE_CHECKING:
+    from hypernodes.runtime.frames import Task
     from hypernodes.runtime.run import Run
-    from hypernodes.runtime.schedule import Task
 
 
 class ThreadLanes:
@@ -38,13 +38,13 @@ class ThreadLanes:
 
     def reserve(self) -> bool:
         """Count in one more lane if it would find work; under the run's lock, and followed by `add` without it."""
-        ready = self._run.schedule.ready[THREAD]
-        if not ready:
+        schedule = self._run.schedule
+        if not schedule.has_ready(THREAD):
             return False
         if self.idle:
-            self._work.notify(min(len(ready), self.idle))
+            self._work.notify(min(schedule.count_ready(THREAD), self.idle))
             return False
-        if self.reserved >= self._limit or not self._run.schedule.has_ready(THREAD):
+        if self.reserved >= self._limit:
             return False
         self.reserved += 1
         return True

@@ -20,8 +20,8 @@ from hypernodes.runtime.failures import portable
 from hypernodes.runtime.faults import located
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
-from hypernodes.runtime.observe import Observer, Scene
-from hypernodes.runtime.run import Resources, Services
+from hypernodes.runtime.observe import HOSTED, Scene
+from hypernodes.runtime.run import Services
 from hypernodes.runtime.wire import AnswerHeader, ParcelHeader, decode_parcel, encode
 
 KEPT = 64
@@ -29,12 +29,12 @@ KEPT = 64
 
 _received: OrderedDict[str, bytes] = OrderedDict()
 _kept: Dict[str, Any] = {}
-_OBSERVER = Observer(root_map=False)
+
 _surroundings: List[Any] = []
 _own_environment: Dict[str, str] = {}
 
 
-_services = Services(Resources(1))
+_services = Services()
 
 
 def serve(connection: Connection) -> None:
@@ -85,10 +85,10 @@ def answer(parts: List[bytes]) -> List[bytes]:
                 slots[program.imports[position]] = value
             try:
                 if scene is not None and first >= 0:
-                    _OBSERVER.item_started(slots, own[-1])
+                    HOSTED.item_started(slots, own[-1])
                 context.copy().run(execute, code, slots)
                 if scene is not None and first >= 0:
-                    _OBSERVER.item_ended(slots)
+                    HOSTED.item_ended(slots)
             except BaseException as error:
                 raise located(error, program.steps, slots, pipeline, own) from None
             results.extend([slots[slot] for slot in program.exports])
@@ -115,7 +115,7 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
     key = header.program + ("+events" if header.observed else "+code")
     code = _kept.get(key)
     if code is None:
-        code = _kept[key] = link(program.steps, _OBSERVER if header.observed else None)
+        code = _kept[key] = link(program.steps, HOSTED if header.observed else None)
     while len(_received) > KEPT:
         gone, _ = _received.popitem(last=False)
         for kept in (gone, gone + "+events", gone + "+code"):

@@ -1,0 +1,39 @@
+"""What does the engine add to a call? Sequential runs of `x + 1` against straight-line code that makes the same calls."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Iterator
+
+import pytest
+
+from bench.duel import OURS, Duel, microseconds_over, name_of, play
+from bench.shapes import SHAPES, chain
+from hypernodes import Pipeline
+
+
+@contextmanager
+def graph(shape: str, count: int) -> Iterator[Duel]:
+    made = SHAPES[shape](count)
+    pipeline, by_hand = Pipeline(nodes=made.nodes()), made.by_hand()
+    assert pipeline.run(inputs={"x": 1}) == by_hand(1)
+    sides = {"by hand": lambda: by_hand(1), OURS: lambda: pipeline.run(inputs={"x": 1})}
+    yield Duel(f"run, {shape} of {count:,}", sides, 1.6, one_thread=True)
+
+
+@contextmanager
+def one_node() -> Iterator[Duel]:
+    made = chain(1)
+    pipeline, fn = Pipeline(nodes=made.nodes()), made.functions[0]
+    sides = {"by hand": lambda: fn(1), OURS: lambda: pipeline.run(inputs={"x": 1})}
+    yield Duel("run, 1 node, over the call", sides, 1.5, microseconds_over, "µs", one_thread=True)
+
+
+QUESTIONS = [*[partial(graph, shape, count) for shape in SHAPES for count in (100, 1000)], one_node]
+
+
+@pytest.mark.parametrize("side", ["by hand", OURS])
+@pytest.mark.parametrize("question", QUESTIONS, ids=name_of)
+def bench_run(benchmark: Any, question: Any, side: str) -> None:
+    play(benchmark, question, side)

@@ -1,0 +1,99 @@
+"""The state of one run, as the schedule keeps it: frames, maps in progress, and the tasks made of them."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from hypernodes.lowering.plan import MapStep
+from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.maps import frame_slots, map_columns, rows_of
+
+
+class Frame:
+    """One run of one plan: its slots, and what each of its bundles still waits for."""
+
+    __slots__ = ("base", "index", "left", "linked", "map_run", "readers", "slots", "waiting")
+
+    def __init__(self, linked: LinkedPlan, slots: Slots, map_run: Optional[MapRun], index: int, base: int) -> None:
+        self.linked = linked
+        self.slots = slots
+        self.map_run = map_run
+        self.index = index
+        self.base = base
+        self.left = linked.count
+        if linked.count > 1:
+            self.waiting = linked.waits.copy()
+            self.readers: Dict[int, int] = linked.shared_readers and dict(linked.shared_readers)
+
+
+class MapRun:
+    """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
+
+    `base` is the length of the longest path that remains behind the map. `pace`, `shared` and `layout` belong to the
+    process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item.
+    """
+
+    __slots__ = (
+        "base",
+        "bundle",
+        "columns",
+        "frame",
+        "layout",
+        "linked",
+        "next",
+        "over",
+        "pace",
+        "priority",
+        "rows",
+        "running",
+        "shared",
+        "step",
+        "template",
+        "total",
+        "width",
+    )
+
+    def __init__(self, frame: Frame, bundle: int, step: MapStep, linked: LinkedPlan, base: int) -> None:
+        self.frame = frame
+        self.bundle = bundle
+        self.step = step
+        self.linked = linked
+        self.base = base
+        self.priority = -base - linked.length
+        columns, self.total = map_columns(step, frame.slots)
+        self.rows: Iterator[Tuple[Any, ...]] = rows_of(step, columns)
+        self.width = step.width.of(self.total)
+        self.template = frame_slots(step, frame.slots)
+        self.columns: List[List[Any]] = [[None] * self.total for _ in step.body.outputs]
+        self.next = 0
+        self.running = 0
+        self.over = False
+        self.pace: Tuple[float, int] = (0.0, 0)
+        self.shared: Any = None
+        self.layout: Any = None
+
+
+class Task:
+    """A bundle of a frame: what one worker does next."""
+
+    __slots__ = ("bundle", "frame")
+
+    map_run: Optional[MapRun] = None
+    """The map whose items a `Chunk` holds; None for a bundle."""
+
+    def __init__(self, frame: Frame, bundle: int) -> None:
+        self.frame = frame
+        self.bundle = bundle
+
+
+class Chunk(Task):
+    """Items of a map, from index `start` on, whose straight body one worker process runs for each of `rows`."""
+
+    __slots__ = ("map_run", "rows", "start")
+
+    def __init__(self, map_run: MapRun, start: int, rows: List[Tuple[Any, ...]]) -> None:
+        super().__init__(map_run.frame, map_run.bundle)
+        self.map_run: MapRun = map_run
+        self.start = start
+        self.rows = rows

@@ -1,0 +1,88 @@
+"""The code of a straight body and the rows of a map in, columns of results out: the loop that runs items one by one.
+
+One set of slots serves all items. The loop over items is the hottest of the package after the interpreter's, so it is
+specialised as that is: a single axis needs no row, and a body of one segment of unary steps no call per segment.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from operator import itemgetter
+from typing import Any, Callable, Iterator, List, Sequence
+
+from hypernodes.lowering.plan import MapStep
+from hypernodes.runtime.interpreter import Code, Slots, StepFailed, Table, execute, unary
+from hypernodes.runtime.maps import frame_slots, map_columns, row_filler, rows_of
+
+BLOCK = 4096
+"""Items whose results are gathered end to end before they are dealt out to their columns: enough to make that cheap,
+few enough to take no memory beside the columns themselves."""
+
+Add = Callable[[Any], None]
+Pick = Callable[[Slots], Any]
+
+
+def loop_over(step: MapStep, code: Code) -> Callable[[Slots], None]:
+    """Return an instruction that runs `code` for each item of a map in turn."""
+    outputs = step.body.outputs
+    width = len(outputs)
+    pick: Pick = itemgetter(*outputs) if outputs else _nothing
+    single = step.axes[0].body_slot if len(step.axes) == 1 and not step.spreads else None
+    table = code[0][1] if len(code) == 1 and code[0][0] is unary else None
+    fill = row_filler(step)
+
+    def run(slots: Slots) -> None:
+        given, total = map_columns(step, slots)
+        own = frame_slots(step, slots)
+        columns: List[List[Any]] = [[] for _ in outputs]
+        flat: List[Any] = []
+        add: Add = flat.append if width == 1 else flat.extend
+        values: Iterator[Any] = rows_of(step, given) if single is None else iter(given[0])
+        for start in range(0, total, BLOCK):
+            block = islice(values, BLOCK)
+            try:
+                if single is None:
+                    for index, row in enumerate(block, start):
+                        fill(own, row, index)
+                        execute(code, own)
+                        add(pick(own))
+                elif table is not None:
+                    _unary_items(block, own, single, table, add, pick)
+                else:
+                    for own[single] in block:
+                        for shape, steps in code:
+                            shape(steps, own)
+                        add(pick(own))
+            except StepFailed as failed:
+                failed.trail.append((step, start + len(flat) // max(1, width), own))
+                raise
+            deal(flat, columns)
+        for result, column in zip(step.results, columns):
+            slots[result] = column
+        for slot in step.frees:
+            slots[slot] = None
+
+    return run
+
+
+def _unary_items(values: Iterator[Any], own: Slots, slot: int, table: Table, add: Add, pick: Pick) -> None:
+    out = 0
+    try:
+        for own[slot] in values:
+            for fn, a, out in table:
+                own[out] = fn(own[a])
+            add(pick(own))
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def _nothing(slots: Slots) -> Sequence[Any]:
+    return ()
+
+
+def deal(flat: List[Any], columns: Sequence[List[Any]]) -> None:
+    """Move rows of results, laid end to end in `flat`, into their columns."""
+    width = len(columns)
+    for number, column in enumerate(columns):
+        column += flat[number::width]
+    flat.clear()

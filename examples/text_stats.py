@@ -164,7 +164,8 @@ def parse() -> argparse.Namespace:
 
 def show_report(report: dict, folder: Path) -> None:
     totals = report["totals"]
-    print(f"{folder}: " + ", ".join(f"{totals[key]:,} {key}" for key in ("files", "lines", "words", "bytes")))
+    print(folder)
+    print(", ".join(f"{totals[key]:,} {key}" for key in ("files", "lines", "words", "bytes")))
     if not totals["files"]:
         print()
         return

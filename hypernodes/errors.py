@@ -235,14 +235,14 @@ class WorkerDiedError(HyperNodesError, RuntimeError):
     def __str__(self) -> str:
         code = self.exitcode
         if isinstance(code, int) and code < 0:
-            how = f"killed by signal {_signal_name(-code)}"
+            how = f"was killed by signal {_signal_name(-code)}"
         elif code is None:
-            how = "gone without an exit code"
+            how = "is gone without an exit code"
         else:
             how = f"exited with code {code}"
         at = f", {self.items}" if self.items else ""
         return (
-            f"pipeline {self.pipeline!r}: the worker process running {listed(self.nodes)}{at} was {how}\n"
+            f"pipeline {self.pipeline!r}: the worker process running {listed(self.nodes)}{at} {how}\n"
             f"  fix: look for a crash in native code, os._exit, or more memory than the machine has"
         )
 

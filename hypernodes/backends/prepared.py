@@ -39,9 +39,15 @@ class Prepared:
     """
 
     def __init__(
-        self, plan: Plan, backend: LocalBackend, callbacks: Optional[Callbacks] = None, root_map: bool = False
+        self,
+        plan: Plan,
+        backend: LocalBackend,
+        callbacks: Optional[Callbacks] = None,
+        root_map: bool = False,
+        provided: Sequence[str] = (),
     ) -> None:
         self.plan = plan
+        self._provided = frozenset(provided)
         self.backend = backend
         self._callbacks = callbacks
         self._root_map = root_map
@@ -86,7 +92,8 @@ class Prepared:
     def check_inputs(self, given: Sequence[str]) -> None:
         """Refuse inputs other than those the plan was made for."""
         wanted = self.plan.input_names
-        if set(given) != set(wanted):
+        # What pruning found nobody to read is part of what the plan was made for all the same.
+        if not set(wanted) <= set(given) <= self._provided.union(wanted):
             raise PlanInputsError(self.plan.name, wanted, tuple(given))
 
     # -- one run ------------------------------------------------------------------------------------------------------
@@ -159,7 +166,7 @@ def prepare(
         Whether `graph` is the map around a pipeline.
     """
     plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
-    return Prepared(plan, backend, callbacks, root_map)
+    return Prepared(plan, backend, callbacks, root_map, provided)
 
 
 def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:

@@ -71,7 +71,7 @@ def assemble(
             else:
                 assert isinstance(operation, MapOver)
                 steps.append(_map_step(operation, reads[index], results[index], frees, *bodies[index]))
-        bundles.append(_bundle(number, group, steps, reads, results, links, freed, asked))
+        bundles.append(_bundle(number, group, steps, reads, results, links, freed, outputs, asked))
     slots = tuple([Slot(name, tp, freed.by_bundle.get(index)) for index, (name, tp) in enumerate(names)])
     return Plan(graph.name, options, depth, slots, inputs, tuple(bundles), links.waves, outputs)
 
@@ -84,6 +84,7 @@ def _bundle(
     results: Sequence[Tuple[int, ...]],
     links: Flow,
     freed: Freed,
+    outputs: Sequence[int],
     asked: Set[int],
 ) -> Bundle:
     if len(group.members) == 1:
@@ -95,6 +96,10 @@ def _bundle(
         inside = set(local)
         imports = tuple(dict.fromkeys([slot for index in group.members for slot in reads[index] if slot not in inside]))
     exports = tuple([slot for slot in local if slot in asked or slot in freed.crossing])
+    if len(links.waits) == 1:
+        # A frame of one bundle may be an item of a chunk, whose results are dealt out in the order of the frame's outputs.
+        here = set(exports)
+        exports = tuple([slot for slot in outputs if slot in here])
     return Bundle(
         number,
         tuple(steps),

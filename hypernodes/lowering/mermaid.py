@@ -2,7 +2,7 @@
 
 Waves stand one below the other, with their bundles in them, coloured by placement, and the steps of each bundle. A map
 is a box around its body with the width in its title: items go in by its inputs and come out, as lists, by its return.
-Why bundles are where they are, and maps as wide as they are, stands in one box beside it all. ::
+Why bundles are where they are, and maps as wide as they are, stands in one box below it all. ::
 
     wave ⊃ bundle [placement] ⊃ step ──value──▶ step
                               ⊃ map, width ⊃ input ──▶ wave ⊃ ... ──▶ return
@@ -52,8 +52,8 @@ def plan_mermaid(plan: Plan, items: Optional[int] = None) -> str:
     options = plan.options
     title = f"plan {plan.name}: nodes {options.nodes}, items {options.items}, max_workers {options.max_workers}"
     chart = _Chart()
-    chart.frame(plan, items, {}, 1)
-    chart.key()
+    end = chart.frame(plan, items, {}, 1)
+    chart.key(end)
     chart.connect()
     # json.dumps, because a name may hold what would end a YAML string.
     head = ["---", f"title: {json.dumps(title, ensure_ascii=False)}", *CONFIG, "---", "flowchart TD"]
@@ -193,10 +193,12 @@ class _Chart:
         self.close(depth)
         return end
 
-    def key(self) -> None:
+    def key(self, end: str) -> None:
         """Say why bundles are where they are, and maps as wide as they are."""
         lines = [f"<b>{kind}</b>: {escape(reason)}" for kind, reason in self.reasons]
-        self.node("wave", "[", lines or ["nothing to run"], "]", 1)
+        key = self.node("wave", "[", lines or ["nothing to run"], "]", 1)
+        # An invisible link: below everything else the box is in no arrow's way.
+        self.lines.append(f"  {end} ~~~ {key}")
 
     # -- lines --------------------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def located(
         steps, slots = steps_of(map_step.body), inner
     step = _defining(steps, error.out)
     if step is not None:
-        add_note(error.error, note_text(step, slots, pipeline, items))
+        add_note(error.error, note_text(step, slots, tidy(pipeline), items))
     return error.error
 
 
@@ -74,6 +74,12 @@ def inside(pipeline: str, step: PlanStep) -> str:
     """Return the path of the pipeline that a map step runs, from the path of the one it stands in."""
     scope = getattr(step, "scope", None)
     return ".".join((pipeline, *(scope.path if scope else ()), step.name))
+
+
+def tidy(path: str) -> str:
+    """Return a path without the map that ``pipeline.map`` is: it has the pipeline's own name."""
+    first, _, rest = path.partition(".")
+    return rest if rest.split(".")[0] == first else path
 
 
 def _defining(steps: Sequence[PlanStep], out: int) -> Optional[PlanStep]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.interpreter import Slots
@@ -15,12 +15,12 @@ class Frame:
 
     __slots__ = ("base", "index", "left", "linked", "map_run", "readers", "slots", "waiting")
 
-    def __init__(self, linked: LinkedPlan, slots: Slots, map_run: Optional[MapRun], index: int, base: int) -> None:
+    def __init__(self, linked: LinkedPlan, slots: Slots, index: int, map_run: Optional[MapRun]) -> None:
         self.linked = linked
         self.slots = slots
-        self.map_run = map_run
         self.index = index
-        self.base = base
+        self.map_run = map_run
+        self.base = map_run.base if map_run is not None else 0
         self.left = linked.count
         if linked.count > 1:
             self.waiting = linked.waits.copy()
@@ -74,26 +74,46 @@ class MapRun:
         self.layout: Any = None
 
 
-class Task:
-    """A bundle of a frame: what one worker does next."""
+class Item(Frame):
+    """A frame whose body is one bundle, and so also the task of running it: most maps consist of these."""
+
+    __slots__ = ()
+
+    bundle = 0
+
+    def __init__(self, map_run: MapRun, slots: Slots, index: int) -> None:
+        # Not the frame's own __init__: there is nothing to wait for, and there may be a million of these.
+        self.linked = map_run.linked
+        self.slots = slots
+        self.map_run: Optional[MapRun] = map_run
+        self.index = index
+
+    @property
+    def frame(self) -> Frame:
+        return self
+
+
+class BundleTask:
+    """A bundle of a frame."""
 
     __slots__ = ("bundle", "frame")
-
-    map_run: Optional[MapRun] = None
-    """The map whose items a `Chunk` holds; None for a bundle."""
 
     def __init__(self, frame: Frame, bundle: int) -> None:
         self.frame = frame
         self.bundle = bundle
 
 
-class Chunk(Task):
+class Chunk(BundleTask):
     """Items of a map, from index `start` on, whose straight body one worker process runs for each of `rows`."""
 
     __slots__ = ("map_run", "rows", "start")
 
     def __init__(self, map_run: MapRun, start: int, rows: List[Tuple[Any, ...]]) -> None:
         super().__init__(map_run.frame, map_run.bundle)
-        self.map_run: MapRun = map_run
+        self.map_run = map_run
         self.start = start
         self.rows = rows
+
+
+Task = Union[Item, BundleTask]
+"""What one worker does next."""

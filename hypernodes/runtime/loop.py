@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Coroutine, Optional, Set
 
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.context import InContext
+from hypernodes.runtime.interpreter import StepFailed
 
 if TYPE_CHECKING:
     from hypernodes.runtime.frames import Task
@@ -157,9 +158,12 @@ class LoopLanes:
                 elif schedule.stopped and isinstance(error, asyncio.CancelledError):
                     schedule.drop(task)
                 else:
-                    run.failed(task, error)
+                    step = frame.linked.plan.bundles[task.bundle].steps[0]
+                    run.failed(task, StepFailed(step.results[0] if step.results else 0, error))
                 task = schedule.take(LOOP)
-                run.wake(LOOP)
+                more = run.wake(LOOP)
+            if more and run.threads is not None:
+                run.threads.add()
             if schedule.stopped:
                 # The lane itself may have been cancelled while its coroutine was ending; there is nothing more to pull.
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import List, Optional, Tuple
 
 from hypernodes.lowering.plan import MapStep
-from hypernodes.runtime.faults import inside, located
+from hypernodes.runtime.faults import inside, located, tidy
 from hypernodes.runtime.frames import Chunk, Frame, Task
 from hypernodes.runtime.interpreter import StepFailed
 from hypernodes.runtime.wire import Place
@@ -29,7 +29,7 @@ def frame_place(frame: Optional[Frame]) -> Tuple[str, Tuple[int, ...]]:
     path = name
     for step in reversed(steps):
         path = inside(path, step)
-    return _tidy(path), tuple(reversed(items))
+    return tidy(path), tuple(reversed(items))
 
 
 def place_of(task: Task) -> Place:
@@ -37,13 +37,7 @@ def place_of(task: Task) -> Place:
     path, items = frame_place(task.frame)
     if not isinstance(task, Chunk):
         return path, items, -1
-    return _tidy(inside(path, task.map_run.step)), items, task.start
-
-
-def _tidy(path: str) -> str:
-    # The map that `pipeline.map` is has the pipeline's own name: one name says both.
-    first, _, rest = path.partition(".")
-    return rest if rest.split(".")[0] == first else path
+    return tidy(inside(path, task.map_run.step)), items, task.start
 
 
 def in_items(task: Task, error: BaseException) -> BaseException:

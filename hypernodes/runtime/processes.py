@@ -113,7 +113,8 @@ class ProcessLane:
         run = self._run
         try:
             shared, rows = self._rows(task)
-            program = task.frame.linked.parts[task.bundle] if task.map_run is None else task.map_run.linked.parts[0]
+            linked = task.map_run.linked if isinstance(task, Chunk) else task.frame.linked
+            program = linked.parts[0 if isinstance(task, Chunk) else task.bundle]
             self._out[id(task)] = task
             self._courier.send(Parcel(id(task), [program, shared, self._surroundings], rows, self._observed))
         except BaseException as error:
@@ -159,11 +160,11 @@ class ProcessLane:
         """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
         if not self._observed:
             return None
-        scene = task.frame.slots[0] if task.map_run is None else task.map_run.template[0]
+        scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
         return scene.path, scene.frame
 
     def _blame(self, task: Task, bundle: Bundle, values: List[Any], place: Place) -> None:
-        plan = task.frame.linked.plan if task.map_run is None else task.map_run.linked.plan
+        plan = task.map_run.linked.plan if isinstance(task, Chunk) else task.frame.linked.plan
         for slot, value in zip(bundle.imports, values):
             dumps(value, f"{plan.slots[slot].name!r}, which {_readers(bundle)} reads")
 
@@ -186,7 +187,7 @@ class ProcessLane:
                 error = unreadable
             if error is None and not header.ok:
                 error = values
-            if task.map_run is not None and header.completed:
+            if isinstance(task, Chunk) and header.completed:
                 task.map_run.pace = (header.seconds / header.completed, header.completed)
         with run.lock:
             if error is not None:
@@ -266,7 +267,7 @@ def _body_bundle(map_run: MapRun) -> Bundle:
 
 
 def _bundle(task: Task) -> Bundle:
-    if task.map_run is not None:
+    if isinstance(task, Chunk):
         return _body_bundle(task.map_run)
     return task.frame.linked.plan.bundles[task.bundle]
 

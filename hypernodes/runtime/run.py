@@ -100,8 +100,10 @@ class Run:
         self.schedule = Schedule(
             linked, slots, resources.max_workers, resources.listener, self.processes.chunk if self.processes else None
         )
-        self.threads = ThreadLanes(self, resources.max_workers, resources.executor) if THREAD in used else None
-        self.joins = self.threads is not None and resources.executor is None and self.processes is None
+        self.joins = THREAD in used and resources.executor is None and self.processes is None
+        # A seat that takes thread bundles is one of the workers.
+        lanes = resources.max_workers - (1 if self.joins and not self.inline else 0)
+        self.threads = ThreadLanes(self, lanes, resources.executor) if THREAD in used else None
         self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
 
     # -- under the lock -----------------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ class Run:
     def wake(self, who: str) -> bool:
         """Let others take what has become ready; True asks the caller to add a thread lane, without the lock."""
         schedule = self.schedule
-        if schedule.stopped or schedule.done:
+        if schedule.stopped or schedule.finished:
             self._wind_down()
             return False
         if self.loop is not None and schedule.has_ready(LOOP):
@@ -174,15 +176,18 @@ class Run:
     def _serve(self) -> None:
         task: Optional[Task] = None
         error: Optional[BaseException] = None
+        done = False
         while True:
             with self.lock:
                 if task is not None:
                     self.settle(task, error)
-                self.note_interrupt()
+                if self.interrupted is not None:
+                    self.note_interrupt()
                 task = self.take_seat()
-                done = self.schedule.done
                 more = self.wake(SEAT)
-                self.seat_waits = task is None and not done
+                if task is None:
+                    done = self.schedule.done
+                    self.seat_waits = not done
             if more and self.threads is not None:
                 self.threads.add()
             if task is not None:
@@ -244,7 +249,9 @@ class Run:
             error = self.run_here(task)
             with self.lock:
                 self.settle(task, error)
-                self.wake(SEAT)
+                more = self.wake(SEAT)
+            if more:
+                self.threads.add()
 
     def _abandon(self, error: BaseException) -> None:
         with self.lock:

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import FRAMES, PROCESS
-from hypernodes.runtime.frames import Chunk, Frame, MapRun, Task
+from hypernodes.runtime.frames import BundleTask, Chunk, Frame, Item, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener
@@ -57,20 +57,20 @@ class Schedule:
         self.in_flight = 0
         self.failures: List[Tuple[Optional[Task], BaseException]] = []
         self.stopped = False
-        self._finished = False
+        self.finished = False
         self._listener = listener
         self._chunk = chunk or (lambda map_run: 1)
         self._order = 0
         # Work of the schedule's own, done in a loop: a frame that ends as it starts must not recurse into the next one.
         self._starting: List[Tuple[Frame, int]] = []
         self._opening: List[MapRun] = []
-        self.root = Frame(linked, slots, None, 0, 0)
+        self.root = Frame(linked, slots, 0, None)
         self._guarded(self._begin, self.root)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to take and nothing is out."""
-        return self._finished or (self.stopped and self.in_flight == 0)
+        return self.finished or (self.stopped and self.in_flight == 0)
 
     def has_ready(self, placement: str) -> bool:
         """Return whether `take` would return a task."""
@@ -98,11 +98,10 @@ class Schedule:
         self.in_flight -= 1
         if self.stopped:
             return
-        frame = task.frame
-        if frame.linked.straight and frame.map_run is not None:
-            self._item_done(frame, frame.map_run)
+        if type(task) is Item:
+            self._item_done(task)
         else:
-            self._guarded(self._bundle_done, frame, task.bundle)
+            self._guarded(self._bundle_done, task.frame, task.bundle)
 
     def finish_chunk(self, chunk: Chunk, flat: Sequence[Any]) -> None:
         """Count a chunk as done, with the results of its items laid end to end in `flat`."""
@@ -165,7 +164,7 @@ class Schedule:
             self._starting.append((frame, bundle))
             return
         self._order += 1
-        heappush(self.ready[placement], (-frame.base - linked.ranks[bundle], self._order, Task(frame, bundle)))
+        heappush(self.ready[placement], (-frame.base - linked.ranks[bundle], self._order, BundleTask(frame, bundle)))
 
     def _bundle_done(self, frame: Frame, bundle: int) -> None:
         linked = frame.linked
@@ -188,18 +187,24 @@ class Schedule:
     def _frame_done(self, frame: Frame) -> None:
         map_run = frame.map_run
         if map_run is None:
-            self._finished = True
+            self.finished = True
             return
-        self._keep_results(frame, map_run)
-        map_run.running -= 1
-        self._opening.append(map_run)
-
-    def _keep_results(self, frame: Frame, map_run: MapRun) -> None:
         slots, index = frame.slots, frame.index
         for column, slot in zip(map_run.columns, frame.linked.outputs):
             column[index] = slots[slot]
         if self._listener is not None:
             self._listener.item_ended(slots)
+        map_run.running -= 1
+        self._opening.append(map_run)
+
+    def _item_done(self, item: Item) -> None:
+        map_run, slots, index = item.map_run, item.slots, item.index
+        assert map_run is not None
+        for column, slot in zip(map_run.columns, item.linked.outputs):
+            column[index] = slots[slot]
+        if self._listener is not None:
+            self._guarded(self._listener.item_ended, slots)
+        self._stream_on(map_run)
 
     # -- maps ---------------------------------------------------------------------------------------------------------
 
@@ -217,27 +222,21 @@ class Schedule:
         else:
             self._opening.append(map_run)
 
-    def _open(self, map_run: MapRun) -> Optional[Frame]:
-        """Begin the next item of a map as a frame."""
-        row = next(map_run.rows, None)
-        if row is None:
-            return None
+    def _next_item(self, map_run: MapRun) -> Tuple[Slots, int]:
+        """Return the slots, and the index, of the next item of a map."""
         slots = map_run.template.copy()
         index = map_run.next
         map_run.next = index + 1
         map_run.running += 1
-        map_run.linked.fill(slots, row, index)
+        map_run.linked.fill(slots, next(map_run.rows), index)
         if self._listener is not None:
             self._listener.item_started(slots, index)
-        return Frame(map_run.linked, slots, map_run, index, map_run.base)
+        return slots, index
 
     def _open_frames(self, map_run: MapRun) -> None:
         """Open frames up to the width; with none left to open and none running, the map is done."""
-        while map_run.running < map_run.width:
-            frame = self._open(map_run)
-            if frame is None:
-                break
-            self._begin(frame)
+        while map_run.running < map_run.width and map_run.next < map_run.total:
+            self._begin(Frame(map_run.linked, *self._next_item(map_run), map_run))
             if self._starting:
                 # Items of a nested map start before more items of this one, which may be very many.
                 self._opening.append(map_run)
@@ -264,18 +263,14 @@ class Schedule:
         map_run = streams[0]
         task: Optional[Task]
         try:
-            if placement == PROCESS:
-                task = self._take_chunk(map_run)
-            else:
-                frame = self._open(map_run)
-                task = None if frame is None else Task(frame, 0)
+            task = self._take_chunk(map_run) if placement == PROCESS else Item(map_run, *self._next_item(map_run))
         except Exception as error:
             self.fail(None, error)
             return None
         if map_run.next >= map_run.total or map_run.running >= map_run.width:
             streams.pop(0)
-        elif len(streams) > 1 and streams[1].priority == map_run.priority:
-            # Maps of sibling frames take turns.
+        elif len(streams) > 1:
+            # Maps of sibling frames take turns; the sort is stable, so the one just served is the last of its equals.
             streams.append(streams.pop(0))
             streams.sort(key=_priority)
         self.in_flight += 1
@@ -287,14 +282,6 @@ class Schedule:
         map_run.next += len(rows)
         map_run.running += 1
         return Chunk(map_run, start, rows)
-
-    def _item_done(self, frame: Frame, map_run: MapRun) -> None:
-        try:
-            self._keep_results(frame, map_run)
-        except Exception as error:
-            self.fail(None, error)
-            return
-        self._stream_on(map_run)
 
     def _stream_on(self, map_run: MapRun) -> None:
         """Let a map go on after an item or a chunk: it may have been waiting for room within its width."""

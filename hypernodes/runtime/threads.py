@@ -38,13 +38,13 @@ class ThreadLanes:
 
     def reserve(self) -> bool:
         """Count in one more lane if it would find work; under the run's lock, and followed by `add` without it."""
+        if not self.idle and self.reserved >= self._limit:
+            return False
         schedule = self._run.schedule
         if not schedule.has_ready(THREAD):
             return False
         if self.idle:
             self._work.notify(min(schedule.count_ready(THREAD), self.idle))
-            return False
-        if self.reserved >= self._limit:
             return False
         self.reserved += 1
         return True
@@ -90,34 +90,38 @@ class ThreadLanes:
 
     def _lane(self) -> None:
         run = self._run
+        lock, schedule, copied = run.lock, run.schedule, run.context.copy
         task: Optional[Task] = None
         error: Optional[BaseException] = None
-        with run.lock:
+        with lock:
             self.active += 1
         while True:
-            with run.lock:
+            with lock:
                 if task is not None:
                     run.settle(task, error)
-                task = self._take()
+                task = schedule.take(THREAD) or self._wait_for_task()
                 more = run.wake(THREAD) if task is not None else self._end()
             if more:
                 self.add()
             if task is None:
                 return
-            error = run_task(task, run)
+            try:
+                copied().run(execute, task.frame.linked.codes[task.bundle], task.frame.slots)
+                error = None
+            except BaseException as raised:
+                error = raised
 
-    def _take(self) -> Optional[Task]:
+    def _wait_for_task(self) -> Optional[Task]:
         schedule = self._run.schedule
-        while True:
-            task = schedule.take(THREAD)
-            # A lane on an executor gives its worker back, which others may be waiting for; one of ours waits for more.
-            if task is not None or schedule.done or schedule.stopped or self.executor is not None:
-                return task
-            if self._run.wake(THREAD):
-                self.reserved -= 1
+        task: Optional[Task] = None
+        # A lane on an executor gives its worker back, which others may be waiting for; one of ours waits for more.
+        while task is None and not (schedule.done or schedule.stopped or self.executor is not None):
+            self._run.wake(THREAD)
             self.idle += 1
             self._work.wait()
             self.idle -= 1
+            task = schedule.take(THREAD)
+        return task
 
     def _end(self) -> bool:
         self.active -= 1

@@ -13,7 +13,9 @@ find_files ─▶ text_stats, once per file ─▶ longest_files, frequent_words
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import heapq
+import os
 import re
 import sysconfig
 import time
@@ -72,8 +74,11 @@ text_stats = Pipeline(nodes=[load_text, tokenize, count_words, count_lines, word
 @node(output_name="files")
 def find_files(folder: Path, pattern: str = "*.py", limit: int = 0) -> list[Path]:
     """List the files below a folder, without caches, tests and installed packages; `limit` 0 means all of them."""
-    inside = (path for path in folder.rglob(pattern) if not SKIPPED.intersection(path.relative_to(folder).parts[:-1]))
-    found = sorted(path for path in inside if path.is_file())
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = set(folders) - SKIPPED
+        found += [path for path in (Path(parent, name) for name in fnmatch.filter(names, pattern)) if path.is_file()]
+    found.sort()
     return found[:limit] if limit else found
 
 

@@ -17,12 +17,13 @@ from hypernodes.events.dispatch import Dispatcher
 from hypernodes.ir.graph import Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import PROCESS, Hosted, MapStep, Plan, Step
+from hypernodes.runtime.arun import arun_plan
 from hypernodes.runtime.faults import add_note, located, short, steps_of
 from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.observe import Observer, Scene, step_counts
+from hypernodes.runtime.observe import Observer, Scene, nested_run, step_counts
 from hypernodes.runtime.places import located_task
-from hypernodes.runtime.run import Failures, Resources, Services, arun_plan, run_plan
+from hypernodes.runtime.run import Failures, Resources, Services, run_plan
 
 Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
 
@@ -77,16 +78,27 @@ class Prepared:
                 return dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
         dispatcher = self._opened(inputs)
-        failures = run_plan(self.linked, slots, self._resources(dispatcher), self._slot_zero(dispatcher))
+        resources = self._resources(self._observer, dispatcher.receive if dispatcher else None)
+        failures = run_plan(self.linked, slots, resources, self._slot_zero(dispatcher))
         return self._closed(slots, failures, dispatcher)
+
+    def run_nested(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
+        """Run once inside a step of another run, to whose listeners, if any, the events go."""
+        with nested_run(self.plan) as slot_zero:
+            if slot_zero is None:
+                return self.run(inputs)
+            observer = Observer(self._root_map, len(slot_zero(None).frame))
+            linked = LinkedPlan(self.plan, observer)
+            slots = self._filled(inputs)
+            resources = self._resources(observer, slot_zero(None).sink)
+            return self._closed(slots, run_plan(linked, slots, resources, slot_zero), None)
 
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
-        slots: Slots = [None] * self._size
-        for name, slot in self._inputs:
-            slots[slot] = inputs[name]
+        slots = self._filled(inputs)
         dispatcher = self._opened(inputs)
-        failures = await arun_plan(self.linked, slots, self._resources(dispatcher), self._slot_zero(dispatcher))
+        resources = self._resources(self._observer, dispatcher.receive if dispatcher else None)
+        failures = await arun_plan(self.linked, slots, resources, self._slot_zero(dispatcher))
         return self._closed(slots, failures, dispatcher)
 
     def check_inputs(self, given: Sequence[str]) -> None:
@@ -98,20 +110,21 @@ class Prepared:
 
     # -- one run ------------------------------------------------------------------------------------------------------
 
-    def _resources(self, dispatcher: Optional[Dispatcher]) -> Resources:
+    def _filled(self, inputs: Mapping[str, Any]) -> Slots:
+        slots: Slots = [None] * self._size
+        for name, slot in self._inputs:
+            slots[slot] = inputs[name]
+        return slots
+
+    def _resources(self, observer: Optional[Observer], events: Optional[Callable[[Any], None]]) -> Resources:
         backend = self.backend
-        return Resources(
-            backend.max_workers,
-            backend.thread_executor(),
-            backend.courier if PROCESS in self.linked.placements_used else None,
-            self._observer,
-            dispatcher.receive if dispatcher else None,
-        )
+        courier = backend.courier if PROCESS in self.linked.placements_used else None
+        return Resources(backend.max_workers, backend.thread_executor(), courier, observer, events)
 
     def _opened(self, inputs: Mapping[str, Any]) -> Optional[Dispatcher]:
         if self._callbacks is None:
             return None
-        dispatcher = Dispatcher(self._callbacks, step_counts(self.plan), self._root_map)
+        dispatcher = Dispatcher(self._callbacks, step_counts(self.plan))
         dispatcher.pipeline_started(self.plan.name, dict(inputs))
         return dispatcher
 

@@ -63,7 +63,11 @@ def _standalone(operation: Operation, backend: LocalBackend) -> Graph:
 class Subrun:
     """A graph and the backend that runs it, as a function of the graph's inputs by keyword."""
 
+    runs_plan = True
+
     def __init__(self, graph: Graph, asked: Tuple[str, ...], backend: LocalBackend) -> None:
+        # The map around a nested pipeline is that pipeline's own, as in `Pipeline.map`.
+        self._maps = len(graph.operations) == 1 and isinstance(graph.operations[0], MapOver)
         self._graph = graph
         self._asked = asked
         self._backend = backend
@@ -75,8 +79,10 @@ class Subrun:
         with self._guard:
             prepared = self._prepared.get(key)
             if prepared is None:
-                prepared = self._prepared[key] = prepare(self._graph, key, self._asked, self._backend)
-        values = tuple(prepared.run(inputs).values())
+                prepared = self._prepared[key] = prepare(
+                    self._graph, key, self._asked, self._backend, root_map=self._maps
+                )
+        values = tuple(prepared.run_nested(inputs).values())
         return values[0] if len(values) == 1 else values
 
     def __reduce__(self) -> Tuple[object, ...]:

@@ -18,6 +18,8 @@ from hypernodes.events.event import (
     ITEM_START,
     MAP_END,
     MAP_START,
+    NESTED_END,
+    NESTED_START,
     NODE_END,
     NODE_ERROR,
     NODE_START,
@@ -50,14 +52,11 @@ class Dispatcher:
         Pipeline path to the callbacks that listen to it.
     counts : mapping
         Steps per inlined pipeline, for the frames of each map.
-    root_map : bool
-        Whether the outermost map is ``pipeline.map`` itself and therefore no nested pipeline.
     """
 
-    def __init__(self, callbacks_of: CallbacksOf, counts: StepCounts, root_map: bool) -> None:
+    def __init__(self, callbacks_of: CallbacksOf, counts: StepCounts) -> None:
         self._callbacks_of = callbacks_of
-        self._counts = counts
-        self._root_map = root_map
+        self._counts = dict(counts)
         # Reentrant, since a hook may itself run something that this run observes.
         self._lock = threading.RLock()
         self._store: Dict[str, Any] = {}
@@ -100,16 +99,33 @@ class Dispatcher:
         self._enter(event)
         parent = event.path + event.scope
         self._times[(event.frame, event.name, "".join(event.scope))] = event.time
-        if not self._is_root(event):
+        total, root = event.payload
+        if not root:
             self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], event.name)
-        self._call(self._own(event), event.items, "on_map_start", event.payload)
+        self._call(parent if root else (*parent, event.name), event.items, "on_map_start", total)
 
     def _map_end(self, event: Event) -> None:
         parent = event.path + event.scope
         duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
-        self._call(self._own(event), event.items, "on_map_end", duration)
-        if not self._is_root(event):
+        root = event.payload
+        self._call(parent if root else (*parent, event.name), event.items, "on_map_end", duration)
+        if not root:
             self._call(parent, event.items, "on_nested_pipeline_end", parent[-1], event.name, duration)
+        self._leave(event)
+
+    def _nested_start(self, event: Event) -> None:
+        self._enter(event)
+        key, counts = event.payload
+        maps = (*[name for name, _ in event.frame], key)
+        self._counts.update({maps + inner: found for inner, found in counts.items()})
+        parent = event.path + event.scope
+        self._times[(event.frame, event.name, "".join(event.scope))] = event.time
+        self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], event.name)
+
+    def _nested_end(self, event: Event) -> None:
+        parent = event.path + event.scope
+        duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
+        self._call(parent, event.items, "on_nested_pipeline_end", parent[-1], event.name, duration)
         self._leave(event)
 
     def _item_start(self, event: Event) -> None:
@@ -121,12 +137,6 @@ class Dispatcher:
         self._call(event.path, event.items, "on_map_item_end", event.items[-1], duration)
 
     # -- inlined pipelines --------------------------------------------------------------------------------------------
-
-    def _is_root(self, event: Event) -> bool:
-        return self._root_map and not event.frame and not event.scope
-
-    def _own(self, event: Event) -> Path:
-        return event.path if self._is_root(event) else (*event.path, *event.scope, event.name)
 
     def _enter(self, event: Event) -> None:
         for length in range(1, len(event.scope) + 1):
@@ -163,6 +173,8 @@ _HANDLERS: Dict[str, Callable[[Dispatcher, Event], None]] = {
     NODE_ERROR: Dispatcher._node_error,
     MAP_START: Dispatcher._map_start,
     MAP_END: Dispatcher._map_end,
+    NESTED_START: Dispatcher._nested_start,
+    NESTED_END: Dispatcher._nested_end,
     ITEM_START: Dispatcher._item_start,
     ITEM_END: Dispatcher._item_end,
 }

@@ -12,11 +12,14 @@ NODE_END = "node_end"
 NODE_ERROR = "node_error"
 MAP_START = "map_start"
 MAP_END = "map_end"
+NESTED_START = "nested_start"
+NESTED_END = "nested_end"
 ITEM_START = "item_start"
 ITEM_END = "item_end"
 
 FrameKey = Tuple[Tuple[str, int], ...]
-"""Which frame of a run: for each enclosing map its first result's name and the item's index, outermost first."""
+"""Which frame of a run: for each enclosing map its first result's name and the item's index, outermost first; -1 stands
+for the one frame of a nested pipeline that runs by a backend of its own."""
 
 
 @attrs.frozen
@@ -37,4 +40,4 @@ class Event:
 
     @property
     def items(self) -> Tuple[int, ...]:
-        return tuple([index for _, index in self.frame])
+        return tuple([index for _, index in self.frame if index >= 0])

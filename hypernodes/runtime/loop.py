@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Coroutine, Optional, Set
+from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
 
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.context import InContext
@@ -70,29 +70,40 @@ async def _settle() -> None:
         await loop.shutdown_default_executor()
 
 
-def wait_on(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Any:
-    """Run a coroutine on a loop of another thread and return its result; an interrupt cancels it and awaits its end."""
-    settled = threading.Event()
+class Waiting:
+    """A coroutine on the loop of another thread, and this thread waiting for its result."""
 
-    async def guarded() -> Any:
+    def __init__(self, coroutine: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._coroutine = _carried(coroutine)
+        self._loop = loop
+        self._task: Optional[asyncio.Task[Any]] = None
+        self._ended = threading.Event()
+        loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._coroutine)
+        self._task.add_done_callback(lambda task: self._ended.set())
+
+    def result(self) -> Any:
+        """Return the result; an interrupt of this thread cancels the coroutine and awaits its end."""
         try:
-            return await coroutine
-        finally:
-            settled.set()
+            self._ended.wait()
+        except BaseException:
+            self.cancel()
+            self._ended.wait()
+            raise
+        assert self._task is not None
+        value, error = self._task.result()
+        if error is not None:
+            raise error
+        return value
 
-    future = asyncio.run_coroutine_threadsafe(_carried(guarded()), loop)
-    try:
-        value, error = future.result()
-    except BaseException:
-        future.cancel()
-        settled.wait()
-        raise
-    if error is not None:
-        raise error
-    return value
+    def cancel(self) -> None:
+        """Cancel the coroutine, from any thread."""
+        self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
 
 
-async def _carried(coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def _carried(coroutine: Awaitable[Any]) -> Any:
     # SystemExit and KeyboardInterrupt out of a task stop the whole loop, so they travel as values.
     try:
         return await coroutine, None

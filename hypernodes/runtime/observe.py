@@ -6,13 +6,17 @@ caller's process, to a list in a worker, whose events travel back with the answe
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+import contextlib
+import contextvars
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from hypernodes.events.event import (
     ITEM_END,
     ITEM_START,
     MAP_END,
     MAP_START,
+    NESTED_END,
+    NESTED_START,
     NODE_END,
     NODE_ERROR,
     NODE_START,
@@ -52,14 +56,17 @@ class Scene:
 class Observer:
     """Wraps steps for linking, and listens to the schedule; it keeps no state, which is all in the scenes."""
 
-    def __init__(self, root_map: bool) -> None:
+    def __init__(self, root_map: bool, root_depth: int = 0) -> None:
         self._root_map = root_map
+        self._root_depth = root_depth
 
     # -- Wrap ---------------------------------------------------------------------------------------------------------
 
     def plain(self, step: PlanStep, run: Instruction) -> Instruction:
         if not isinstance(step, Step):
             return run
+        if getattr(step.fn, "runs_plan", False):
+            return _within(step, run)
         inputs, outputs = _inputs(step), _outputs(step)
 
         def observed(slots: Slots) -> None:
@@ -121,10 +128,10 @@ class Observer:
     def map_started(self, step: MapStep, slots: Slots, template: Slots, total: int) -> None:
         scene: Scene = slots[0]
         path = scene.path
-        if not (self._root_map and not scene.frame and step.scope is None):
+        if not self._is_root(scene, step):
             path = (*path, *(step.scope.path if step.scope else ()), step.name)
         template[0] = Scene(scene.services, scene.sink, path, (*scene.frame, (map_key(step), -1)))
-        scene.tell(MAP_START, step, total)
+        scene.tell(MAP_START, step, (total, self._is_root(scene, step)))
 
     def item_started(self, slots: Slots, index: int) -> None:
         scene = slots[0] = item_scene(slots[0], index)
@@ -135,7 +142,41 @@ class Observer:
         scene.sink(Event(ITEM_END, scene.frame, scene.path, (), ""))
 
     def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None:
-        slots[0].tell(MAP_END, step, None)
+        slots[0].tell(MAP_END, step, self._is_root(slots[0], step))
+
+    def _is_root(self, scene: Scene, step: MapStep) -> bool:
+        return self._root_map and len(scene.frame) == self._root_depth and step.scope is None
+
+
+_current: contextvars.ContextVar[Optional[Tuple[Scene, Step]]] = contextvars.ContextVar("_current", default=None)
+
+
+def _within(step: Step, run: Instruction) -> Instruction:
+    """Let a step that runs a plan of its own tell its events as those of a nested pipeline."""
+
+    def observed(slots: Slots) -> None:
+        token = _current.set((slots[0], step))
+        try:
+            run(slots)
+        finally:
+            _current.reset(token)
+
+    return observed
+
+
+@contextlib.contextmanager
+def nested_run(plan: Plan) -> Iterator[Optional[Callable[[Any], Scene]]]:
+    """Tell that a plan runs inside the current step; gives what makes its root scene, or None where nobody listens."""
+    found = _current.get()
+    if found is None:
+        yield None
+        return
+    outer, step = found
+    key = step.outputs[0]
+    path = (*outer.path, *(step.scope.path if step.scope else ()), step.name)
+    outer.tell(NESTED_START, step, (key, step_counts(plan)))
+    yield lambda services: Scene(services, outer.sink, path, (*outer.frame, (key, -1)))
+    outer.tell(NESTED_END, step, None)
 
 
 HOSTED = Observer(root_map=False)

@@ -24,7 +24,7 @@ from hypernodes.runtime.frames import Task
 from hypernodes.runtime.interpreter import Slots, execute
 from hypernodes.runtime.interrupts import interruptible
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.loop import LoopLanes, LoopThread, wait_on
+from hypernodes.runtime.loop import LoopLanes, LoopThread, Waiting
 from hypernodes.runtime.observe import Observer
 from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import Courier, ProcessLane
@@ -51,10 +51,11 @@ class Resources:
 class Services:
     """What code of a bundle may ask of the run, through slot 0: an event loop to wait on, a frame run on the spot."""
 
-    __slots__ = ("_hosted", "_loop", "_thread")
+    __slots__ = ("_hosted", "_loop", "_thread", "_waiting")
 
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         self._loop = loop
+        self._waiting: Optional[Waiting] = None
         self._hosted: Dict[Tuple[int, bool], LinkedPlan] = {}
         self._thread = LoopThread()
 
@@ -64,7 +65,17 @@ class Services:
 
     def wait_for(self, coroutine: Any) -> Any:
         """Return the result of a coroutine, from a thread that is not the loop's."""
-        return wait_on(coroutine, self.loop())
+        waiting = self._waiting = Waiting(coroutine, self.loop())
+        try:
+            return waiting.result()
+        finally:
+            self._waiting = None
+
+    def cancel(self, error: BaseException) -> None:
+        """Cancel the coroutine that is waited for, if any, from another thread."""
+        waiting = self._waiting
+        if waiting is not None:
+            waiting.cancel()
 
     def host(self, plan: Plan, slots: Slots, observer: Optional[Observer] = None) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
@@ -284,7 +295,7 @@ def run_plan(linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: 
     slots[0] = slot_zero(services) if slot_zero else services
     try:
         if linked.inline:
-            return _straight(linked, slots)
+            return straight(linked, slots)
         run = Run(linked, slots, resources, services)
         run.work()
         return run.schedule.failures
@@ -292,49 +303,10 @@ def run_plan(linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: 
         services.close()
 
 
-def _straight(linked: LinkedPlan, slots: Slots) -> Failures:
+def straight(linked: LinkedPlan, slots: Slots) -> Failures:
     try:
         for code in linked.codes:
             execute(code, slots)
     except BaseException as error:
         return [(None, error)]
     return []
-
-
-async def arun_plan(
-    linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: Optional[SlotZero] = None
-) -> Failures:
-    """Run a plan with its coroutines on the running loop, and everything else beside it."""
-    loop = asyncio.get_running_loop()
-    services = Services(loop)
-    slots[0] = slot_zero(services) if slot_zero else services
-    over = asyncio.Event()
-    failures: Failures = []
-    run: Optional[Run] = None if linked.inline else Run(linked, slots, resources, services)
-
-    def work() -> None:
-        try:
-            if run is None:
-                failures.extend(_straight(linked, slots))
-            else:
-                run.work()
-                failures.extend(run.schedule.failures)
-        finally:
-            loop.call_soon_threadsafe(over.set)
-
-    seat = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="hypernodes-seat", daemon=True)
-    seat.start()
-    try:
-        await over.wait()
-    except asyncio.CancelledError as cancelled:
-        if run is not None:
-            run.interrupt(cancelled)
-        while not over.is_set():
-            try:
-                await over.wait()
-            except asyncio.CancelledError:
-                continue
-        raise
-    finally:
-        seat.join()
-    return failures

@@ -23,7 +23,7 @@ Sleeps = List[Tuple[str, Tuple[str, ...], float]]
 
 
 def unbalanced() -> Sleeps:
-    """A long chain beside short ones, and a join that needs them all: starting by waves would wait for the slowest of each."""
+    """Chains that are slow at different places, and a join: wave by wave, each would wait for the slowest."""
     sleeps: Sleeps = []
     for branch, seconds in enumerate(((0.1, 0.1, 0.1), (0.02, 0.2, 0.02), (0.2, 0.02, 0.02), (0.02, 0.02, 0.2))):
         for place, amount in enumerate(seconds):

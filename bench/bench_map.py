@@ -1,4 +1,4 @@
-"""What does a sequential map add to a loop? 3 nodes × 100,000 items against a loop that fills three lists."""
+"""What does a sequential map add to a loop? 3 nodes x 100,000 items against a loop that fills three lists."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def items() -> Iterator[Duel]:
     pipeline, xs = Pipeline(nodes=[first, second, third]), list(range(ITEMS))
     assert dict(pipeline.map(inputs={"x": xs}, map_over="x")) == by_hand(xs)
     sides = {"by hand": lambda: by_hand(xs), OURS: lambda: pipeline.map(inputs={"x": xs}, map_over="x")}
-    yield Duel(f"map, 3 nodes × {ITEMS:,} items", sides, 2.0, one_thread=True)
+    yield Duel(f"map, 3 nodes x {ITEMS:,} items", sides, 2.0, one_thread=True)
 
 
 @contextmanager
@@ -86,6 +86,4 @@ def bench_map(benchmark: Any, side: str) -> None:
 def bench_memory(capsys: Any) -> None:
     """Not timed: tracing makes everything slow."""
     with memory() as reading, capsys.disabled():
-        print(f"\n{reading.name}: {reading.read():.2f} ×, target {reading.limit:g} ×")
-
-
+        print(f"\n{reading.name}: {reading.read():.2f} x, target {reading.limit:g} x")

@@ -1,4 +1,4 @@
-"""Do nested maps keep all workers busy? 20 × 10 items of 2 ms, 8 at once, against one flat pool of 8."""
+"""Do nested maps keep all workers busy? 20 x 10 items of 2 ms, 8 at once, against one flat pool of 8."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def items() -> Iterator[Duel]:
             "flat pool": lambda: list(pool.map(work.fn, flat)),
             OURS: lambda: outer.map(inputs={"xs": rows}, map_over="xs"),
         }
-        yield Duel(f"nested maps, {OUTER} × {INNER} items of 2 ms, width {WIDTH}", sides, 1.05, turns=31)
+        yield Duel(f"nested maps, {OUTER} x {INNER} items of 2 ms, width {WIDTH}", sides, 1.05, turns=31)
 
 
 QUESTIONS = [items]

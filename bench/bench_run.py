@@ -1,4 +1,4 @@
-"""What does the engine add to a call? Sequential runs of `x + 1` against straight-line code that makes the same calls."""
+"""What does the engine add to a call? Sequential runs of `x + 1` against straight-line code."""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ def bundles(workers: int) -> Iterator[Duel]:
             "ThreadPoolExecutor.map": lambda: list(pool.map(lambda fn: fn(1), made.functions)),
             OURS: lambda: pipeline.run(inputs={"x": 1}),
         }
-        yield Duel(f"threaded run, per bundle of {NODES:,}, {workers} workers", sides, 1.5, microseconds_each(NODES), "µs")
+        yield Duel(
+            f"threaded run, per bundle of {NODES:,}, {workers} workers", sides, 1.5, microseconds_each(NODES), "µs"
+        )
 
 
 QUESTIONS = [partial(items, 6), partial(items, 2), partial(bundles, 6), partial(bundles, 2)]

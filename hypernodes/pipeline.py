@@ -264,7 +264,7 @@ class Pipeline:
         if inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
-        prepared = self._prepare(inputs, output_name, axes if map_over is not None else None, map_mode, backend)
+        prepared = self._prepare(inputs, output_name, None if map_over is None else axes, map_mode, _backend(backend))
         if n is None and axes and isinstance(inputs, Mapping) and hasattr(inputs[axes[0]], "__len__"):
             n = len(inputs[axes[0]])
         return ExecutionPlan(prepared, n)

@@ -4,7 +4,7 @@
 the same data in plain Python: values on demand, by name, one after another. The two share the node functions and
 nothing else, so that they can disagree.
 
-Every value has a *kind*, which says what can read it: anything can read an ``int``, a map needs a list of a known length.
+Every value has a *kind*, which says what can read it: anything reads an ``int``, a map needs a list of known length.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def stir(*parts: object) -> int:
     return zlib.crc32(repr(parts).encode())
 
 
-# -- what the data says -------------------------------------------------------------------------------------------------
+# -- what the data says -----------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -138,7 +138,7 @@ class Work:
         return compute(self.tag, self.kinds, bound.arguments)
 
 
-# -- data to pipeline ---------------------------------------------------------------------------------------------------
+# -- data to pipeline -------------------------------------------------------------------------------------------------
 
 
 def function(spec: NodeSpec) -> Callable[..., Any]:
@@ -193,7 +193,7 @@ def build(spec: Spec, backends: Optional[random.Random] = None, **options: Any) 
     return Pipeline(nodes=members, name=spec.name, **options)
 
 
-# -- data to meaning ----------------------------------------------------------------------------------------------------
+# -- data to meaning --------------------------------------------------------------------------------------------------
 
 
 def evaluate(spec: Spec, provided: Mapping[str, Any], asked: Optional[Sequence[str]] = None) -> Dict[str, Any]:
@@ -255,7 +255,7 @@ def _evaluate_member(
     return {outer: columns[name] for name, outer in member.exports}
 
 
-# -- seed to data -------------------------------------------------------------------------------------------------------
+# -- seed to data -----------------------------------------------------------------------------------------------------
 
 SHARED = {f"x{number}": number * 11 for number in range(4)}
 """Inputs that pipelines of one tree have in common, with the default that a reader may declare."""
@@ -419,7 +419,7 @@ class MapCase:
 
 
 def random_case(seed: int, depth: int = 3, coroutines: bool = True) -> Case:
-    """Return the case of a seed: all required inputs, some optional ones, some outputs overridden, some not asked for."""
+    """Return the case of a seed: all required inputs and some others, some outputs overridden, some not asked for."""
     maker = Maker(seed, depth, coroutines)
     spec, rng = maker.spec(), maker.rng
     inputs = _inputs(spec, rng, seed)
@@ -448,7 +448,9 @@ def random_map(seed: int, depth: int = 2, coroutines: bool = True) -> MapCase:
 
 def _inputs(spec: Spec, rng: random.Random, seed: int) -> Dict[str, Any]:
     inputs = {
-        name: value(kind, stir(seed, name)) for name, kind, optional in spec.inputs if not optional or rng.random() < 0.5
+        name: value(kind, stir(seed, name))
+        for name, kind, optional in spec.inputs
+        if not optional or rng.random() < 0.5
     }
     for name in overridable(spec):
         if rng.random() < 0.1:
@@ -459,7 +461,9 @@ def _inputs(spec: Spec, rng: random.Random, seed: int) -> Dict[str, Any]:
 def overridable(spec: Spec) -> List[str]:
     """Return the outputs a run may override: not those of a pipeline nested without a map, which reads them itself."""
     inlined = {
-        name for member in spec.members if isinstance(member, NestedSpec) and not (member.axes or member.spread)
+        name
+        for member in spec.members
+        if isinstance(member, NestedSpec) and not (member.axes or member.spread)
         for name in _outputs_of(member)
     }
     return [name for name, _ in spec.outputs if name not in inlined]

@@ -1,4 +1,4 @@
-"""A prepared run in, what a person can do with a plan out: print, dump, draw and simulate it before it runs, and run it."""
+"""A prepared run in, what a person can do with a plan out: print, dump, draw, simulate and run it."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _bundle(
         imports = tuple(dict.fromkeys([slot for index in group.members for slot in reads[index] if slot not in inside]))
     exports = tuple([slot for slot in local if slot in asked or slot in freed.crossing])
     if len(links.waits) == 1:
-        # A frame of one bundle may be an item of a chunk, whose results are dealt out in the order of the frame's outputs.
+        # A frame of one bundle may be an item of a chunk, whose results are dealt out in the order of its outputs.
         here = set(exports)
         exports = tuple([slot for slot in outputs if slot in here])
     return Bundle(

@@ -88,10 +88,11 @@ class _Chart:
             source[slot] = self.node("port", "([", lines, "])", depth)
             self.ports[source[slot]] = plan.slots[slot].name
         readers = {slot for bundle in plan.bundles for step in bundle.steps for slot in _reads(step)}
-        shared: Dict[int, List[int]] = {}
+        sharing: Dict[int, List[int]] = {}
         for bundle in plan.bundles:
             for slot in bundle.shared_frees:
-                shared.setdefault(slot, []).append(bundle.index)
+                sharing.setdefault(slot, []).append(bundle.index)
+        shared = {slot: ranges(bundles) for slot, bundles in sharing.items()}
         for number, wave in enumerate(plan.waves):
             inner = depth
             if len(plan.waves) > 1:
@@ -114,7 +115,7 @@ class _Chart:
         bundle: Bundle,
         items: Optional[int],
         source: Dict[int, str],
-        shared: Dict[int, List[int]],
+        shared: Dict[int, str],
         depth: int,
     ) -> None:
         self.reasons[bundle.placement, bundle.reason] = None
@@ -139,12 +140,12 @@ class _Chart:
         if not box:
             self.close(depth)
 
-    def ending(self, plan: Plan, bundle: Bundle, shared: Dict[int, List[int]]) -> List[str]:
+    def ending(self, plan: Plan, bundle: Bundle, shared: Dict[int, str]) -> List[str]:
         """Return what becomes of a bundle's slots when it has ended, and its size."""
         notes = _free("at the end free", [plan.slots[slot].name for slot in bundle.frees])
         by_readers: Dict[str, List[str]] = {}
         for slot in bundle.shared_frees:
-            by_readers.setdefault(ranges(shared[slot]), []).append(plan.slots[slot].name)
+            by_readers.setdefault(shared[slot], []).append(plan.slots[slot].name)
         for readers, names in by_readers.items():
             notes += _free(f"the last of {readers} frees", names)
         return notes if bundle.payload is None else [*notes, f"payload {len(bundle.payload)} bytes"]

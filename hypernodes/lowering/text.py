@@ -14,6 +14,8 @@ from hypernodes.lowering.plan import Bundle, Hosted, Plan, PlanStep, Step
 COLUMNS = 100
 """A longer line is broken; it may always use `ROOM` columns, however deep it is indented."""
 ROOM = 60
+NUMBERS = 12
+"""A list of bundles names so many and counts the others; thousands of readers must not fill thousands of lines."""
 
 
 def plan_text(plan: Plan, items: Optional[int] = None) -> str:
@@ -39,7 +41,7 @@ def scoped_name(step: PlanStep) -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers with runs of three and more shortened: ``0, 2-5, 7``."""
+    """Return ascending numbers with their runs shortened: ``0, 2-5, 7``; the end of a long list is counted."""
     runs: List[List[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -52,6 +54,9 @@ def ranges(numbers: Sequence[int]) -> str:
             parts.append(f"{first}-{last}")
         else:
             parts.extend(str(number) for number in range(first, last + 1))
+        if len(parts) > NUMBERS:
+            left = sum([number > last for number in numbers])
+            return ", ".join(parts) + (f" and {left} more" if left else "")
     return ", ".join(parts)
 
 

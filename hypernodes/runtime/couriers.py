@@ -6,7 +6,7 @@ import os
 import queue
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import wait
-from typing import AbstractSet, Any, Dict, List
+from typing import AbstractSet, Any, Dict, List, Optional
 
 from hypernodes.runtime import worker as worker_module
 from hypernodes.runtime.pool import Worker, WorkerGone, WorkerPool
@@ -62,7 +62,7 @@ class PoolCourier:
         worker.known.update([part.digest for part in parcel.parts])
         self._busy[worker] = parcel
 
-    def wait(self) -> List[Outcome]:
+    def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
         if not self._busy and not self._rung:
             # Every worker is with other runs, or there is nothing to send: the bell tells of the latter.
             self._release_idle()
@@ -70,7 +70,7 @@ class PoolCourier:
         else:
             self._release_idle()
             sources: List[Any] = [self._bell, *self._busy]
-            ready = wait(sources)
+            ready = wait(sources, timeout)
         outcomes: List[Outcome] = []
         for source in ready:
             if source == self._bell:
@@ -143,8 +143,11 @@ class ExecutorCourier:
         self._out[future] = parcel.key
         future.add_done_callback(self._answers.put)
 
-    def wait(self) -> List[Outcome]:
-        future = self._answers.get()
+    def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
+        try:
+            future = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            return []
         if future is None or future not in self._out:
             return []
         return [self._outcome(future)]

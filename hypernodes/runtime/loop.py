@@ -78,15 +78,17 @@ class Waiting:
         self._loop = loop
         self._task: Optional[asyncio.Task[Any]] = None
         self._ended = threading.Event()
-        loop.call_soon_threadsafe(self._start)
 
     def _start(self) -> None:
-        self._task = self._loop.create_task(self._coroutine)
-        self._task.add_done_callback(lambda task: self._ended.set())
+        if self._task is None:
+            self._task = self._loop.create_task(self._coroutine)
+            self._task.add_done_callback(lambda task: self._ended.set())
 
     def result(self) -> Any:
         """Return the result; an interrupt of this thread cancels the coroutine and awaits its end."""
         try:
+            # Started here and not before: from its first step on there is somebody to cancel it.
+            self._loop.call_soon_threadsafe(self._start)
             self._ended.wait()
         except BaseException:
             self.cancel()
@@ -100,7 +102,15 @@ class Waiting:
 
     def cancel(self) -> None:
         """Cancel the coroutine, from any thread."""
-        self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            # Interrupted before its start: it makes one step first, since one that makes none complains of no await.
+            self._start()
+            self._loop.call_soon(self._cancel)
 
 
 async def _carried(coroutine: Awaitable[Any]) -> Any:

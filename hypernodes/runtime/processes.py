@@ -9,10 +9,11 @@ aim at a fixed amount of work; towards the end of a map they shrink, so that the
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
 
 from hypernodes.errors import NotPicklableError, WorkerDiedError
-from hypernodes.lowering.plan import INLINE, PROCESS, Bundle
+from hypernodes.lowering.plan import PROCESS, Bundle
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
@@ -39,8 +40,8 @@ class Courier(Protocol):
     def send(self, parcel: Parcel) -> None:
         """Send a parcel, with those of its parts that the worker does not hold."""
 
-    def wait(self) -> List[Outcome]:
-        """Block until an answer is here or the bell was rung."""
+    def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
+        """Block until an answer is here, the bell was rung, or `timeout` seconds have passed."""
 
     def ring(self) -> None:
         """Let `wait` return; safe in a signal handler."""
@@ -61,6 +62,7 @@ class ProcessLane:
         self._courier = resources.courier()
         self._surroundings = part(pack(run.context))
         self._out: Dict[int, Task] = {}
+        self._stalled_since: Optional[float] = None
         run.bell = _CourierBell(self._courier)
 
     def chunk(self, map_run: MapRun) -> int:
@@ -80,7 +82,7 @@ class ProcessLane:
         while True:
             with run.lock:
                 run.note_interrupt()
-                inline = run.schedule.take(INLINE) if run.inline and not run.schedule.stopped else None
+                inline = run.take_seat()
                 tasks = [] if inline is not None else self._take()
                 done, stopped = run.schedule.done, run.schedule.stopped
                 more = run.wake("seat")
@@ -98,8 +100,24 @@ class ProcessLane:
             elif stopped and self._out:
                 self._abandon()
             elif not tasks or self._out:
-                for outcome in self._courier.wait():
-                    self._receive(outcome)
+                self._wait()
+
+    def _wait(self) -> None:
+        run = self._run
+        patience = run.patience()
+        for outcome in self._courier.wait(patience):
+            self._receive(outcome)
+        if patience is None or run.threads is None:
+            return
+        with run.lock:
+            stalled = run.threads.stalled
+        now = time.monotonic()
+        if not stalled:
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = now
+        elif now - self._stalled_since >= patience:
+            run.help_out()
 
     def _take(self) -> List[Task]:
         """Take one task if a worker is free; one at a time, since sending may change what is free."""
@@ -178,13 +196,14 @@ class ProcessLane:
             error = self._death(task, fault) if isinstance(fault, Died) else fault
         else:
             header = decode_answer(parts[0])
-            if header.has_events and self._events is not None:
-                for event in loads(parts[2]):  # type: ignore[attr-defined]
-                    self._events(event)
             try:
+                if header.has_events and self._events is not None:
+                    for event in loads(parts[2]):  # type: ignore[attr-defined]
+                        self._events(event)
                 values = loads(parts[1])
-            except BaseException as unreadable:
-                error = unreadable
+            except BaseException as raised:
+                # By a hook, or by a result that cannot be read back.
+                error = raised
             if error is None and not header.ok:
                 error = values
             if isinstance(task, Chunk) and header.completed:

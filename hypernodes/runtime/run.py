@@ -241,15 +241,17 @@ class Run:
                 self._wind_down()
 
     def _wait(self) -> None:
-        threads = self.threads
-        if threads is None or threads.executor is None:
-            self.bell.get()
-            return
-        patience = 0.01 if threads.serves(threading.current_thread()) else GRACE
         try:
-            self.bell.get(timeout=patience)
+            self.bell.get(timeout=self.patience())
         except queue.Empty:
             self.help_out()
+
+    def patience(self) -> Optional[float]:
+        """Return how many seconds the seat waits before it looks whether an executor has begun; None without one."""
+        threads = self.threads
+        if threads is None or threads.executor is None:
+            return None
+        return 0.01 if threads.serves(threading.current_thread()) else GRACE
 
     def help_out(self) -> None:
         """Do one task in the seat when an executor has not begun any lane."""

@@ -75,7 +75,7 @@ def _simulated(plan: Plan, sizes: _Sizes, workers: int, outer: Tuple[int, ...]) 
 
 
 class _Clock:
-    """The driver: takes whatever is ready while a lane is free, then jumps to the next moment at which something ends."""
+    """The driver: takes what is ready while lanes are free, then jumps to when the next task ends."""
 
     def __init__(self, schedule: Schedule, sizes: _Sizes, outer: Tuple[int, ...]) -> None:
         self.schedule = schedule

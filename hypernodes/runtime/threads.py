@@ -64,6 +64,7 @@ class ThreadLanes:
             with self._run.lock:
                 self.reserved -= 1
                 self._limit = self.reserved
+                self._run.joins = self._run.joins or not self._limit
                 self._run.ring()
 
     @property

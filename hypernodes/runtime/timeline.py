@@ -60,8 +60,8 @@ class Timeline:
 
     def __str__(self) -> str:
         count = f"{self.workers} worker{'' if self.workers == 1 else 's'}"
-        head = f"{self.name}: {self.makespan:.4g} s on {count}, {self.busy:.0%} busy"
-        lines = [f"{head}; critical path {self.critical_path:.4g} s, work {self.work:.4g} s"]
+        head = f"{self.name}: {_seconds(self.makespan)} on {count}, {self.busy:.0%} busy"
+        lines = [f"{head}; critical path {_seconds(self.critical_path)}, work {_seconds(self.work)}"]
         lanes = 1 + max([entry.lane for entry in self.entries], default=-1)
         if not lanes or not self.makespan:
             return lines[0]
@@ -74,7 +74,7 @@ class Timeline:
         lines += [f"{lane:<{margin}}{''.join(row).rstrip()}" for lane, row in enumerate(rows)]
         if lanes > LANES:
             lines.append(f"and {lanes - LANES} more workers")
-        lines.append(f"{'':<{margin}}0{f'{self.makespan:.4g} s':>{width - 1}}")
+        lines.append(f"{'':<{margin}}0{_seconds(self.makespan):>{width - 1}}")
         return "\n".join(lines)
 
     def _draw(self, row: List[str], entry: Entry) -> None:
@@ -87,3 +87,7 @@ class Timeline:
         if len(label) > room - 1:
             label = label[: max(0, room - 1 - len(where))] + where
         row[first : first + room] = f"|{label}"[:room].ljust(room, "-")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10_000 else f"{seconds:.4g} s"

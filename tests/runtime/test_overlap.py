@@ -59,7 +59,7 @@ def pair_of_nodes(first, second):
     return Pipeline(nodes=[node("a")(first), node("b")(second)])
 
 
-# -- nodes --------------------------------------------------------------------------------------------------------------
+# -- nodes ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("items", MODES[:3])
@@ -154,7 +154,7 @@ def test_nodes_of_two_nested_pipelines_meet(nodes):
     assert outer.run() == {"a": True, "b": True}
 
 
-# -- items --------------------------------------------------------------------------------------------------------------
+# -- items ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("nodes", MODES[:3])
@@ -233,7 +233,7 @@ def test_every_worker_of_a_users_pool_works(items):
     assert all(name.startswith("mine") for name in names)
 
 
-# -- one at a time ------------------------------------------------------------------------------------------------------
+# -- one at a time ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("coroutine", [False, True])
@@ -290,7 +290,7 @@ def test_sequential_runs_in_the_callers_thread():
     assert set(result["y"]) == {threading.current_thread()}
 
 
-# -- widths -------------------------------------------------------------------------------------------------------------
+# -- widths -----------------------------------------------------------------------------------------------------------
 
 
 class Meter:
@@ -335,9 +335,7 @@ def three_levels(meters, total, barrier=None):
         meters[1].leave(b_in[0])
         return sum(c_done)
 
-    middle = Pipeline(
-        nodes=[b_enter, low.as_node(input_mapping={"cs": "c"}, map_over="cs"), b_leave], name="middle"
-    )
+    middle = Pipeline(nodes=[b_enter, low.as_node(input_mapping={"cs": "c"}, map_over="cs"), b_leave], name="middle")
 
     @node("a_in")
     def a_enter(a):
@@ -418,7 +416,7 @@ def test_max_workers_bounds_all_depths_together(nodes, items, workers):
     assert gauge.most <= (1 if (nodes, items) == ("sequential", "sequential") else workers)
 
 
-# -- processes ----------------------------------------------------------------------------------------------------------
+# -- processes --------------------------------------------------------------------------------------------------------
 
 
 def meet_in_files(folder, name, parties):

@@ -425,30 +425,47 @@ def test_no_descriptor_is_left():
 # ── the program around the pool ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def script(tmp_path: Path, body: str, **options) -> subprocess.Popen[str]:
+@pytest.fixture
+def script(tmp_path):
     """Start a program; it has no `__main__` guard, so a worker that imported it would start workers without end."""
-    path = tmp_path / "script.py"
-    head = """
-        import os, signal, subprocess, sys, threading, time
-        from hypernodes.runtime.pool import WorkerGone, WorkerPool
-        from runtime.pool_targets import echo, obey
+    programs = []
 
-        def ask(worker, *parts):
-            worker.send(*parts)
-            return worker.receive()
+    def start(body: str) -> subprocess.Popen[str]:
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(HEAD) + textwrap.dedent(body))
+        program = subprocess.Popen(
+            [sys.executable, str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env={
+                **os.environ,
+                "PYTHONWARNINGS": "error",
+                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            },
+            start_new_session=True,
+        )
+        programs.append(program)
+        return program
 
-        pool = WorkerPool(4, obey)
-    """
-    path.write_text(textwrap.dedent(head) + textwrap.dedent(body))
-    return subprocess.Popen(
-        [sys.executable, str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
-        start_new_session=True,
-        **options,
-    )
+    yield start
+    for program in programs:
+        if program.poll() is None:  # the test failed before it could finish the program
+            os.killpg(program.pid, signal.SIGKILL)
+            program.communicate()
+
+
+HEAD = """
+    import os, signal, subprocess, sys, threading, time
+    from hypernodes.runtime.pool import WorkerGone, WorkerPool
+    from runtime.pool_targets import echo, obey
+
+    def ask(worker, *parts):
+        worker.send(*parts)
+        return worker.receive()
+
+    pool = WorkerPool(4, obey)
+"""
 
 
 def finish(program: subprocess.Popen[str], seconds: float = 20):
@@ -476,21 +493,21 @@ def finish(program: subprocess.Popen[str], seconds: float = 20):
     ],
     ids=["idle", "busy", "starting", "closed", "sys.exit", "os._exit", "thread", "other pools"],
 )
-def test_a_program_ends_with_its_pool_open_in_silence(tmp_path, ending, status):
+def test_a_program_ends_with_its_pool_open_in_silence(script, ending, status):
     code = f"worker = pool.acquire()\nprint(*ask(worker, b'say', b'up'), flush=True)\n{ending}\n"
-    assert finish(script(tmp_path, code)) == (status, "b'up'\n", "")
+    assert finish(script(code)) == (status, "b'up'\n", "")
 
 
-def test_a_program_that_raises_ends_with_its_own_traceback_only(tmp_path):
+def test_a_program_that_raises_ends_with_its_own_traceback_only(script):
     code = "worker = pool.acquire()\nask(worker, b'say', b'up')\nworker.send(b'spin', b'60')\n1 / 0\n"
-    status, out, err = finish(script(tmp_path, code))
+    status, out, err = finish(script(code))
     assert (status, out) == (1, "")
     assert err.startswith("Traceback")
     assert err.rstrip().endswith("ZeroDivisionError: division by zero")
     assert err.count("Traceback") == 1
 
 
-def test_interpreter_exit_is_quick(tmp_path):
+def test_interpreter_exit_is_quick(script):
     """From the last line to the end, with four idle workers; 0.3 s is the promise, a busy machine gets more."""
     code = """
         workers = [pool.acquire() for _ in range(4)]
@@ -498,12 +515,12 @@ def test_interpreter_exit_is_quick(tmp_path):
         for worker in workers: pool.release(worker)
         print(time.monotonic())
     """
-    status, out, err = finish(script(tmp_path, code))
+    status, out, err = finish(script(code))
     assert (status, err) == (0, "")
-    assert time.monotonic() - float(out) < 1
+    assert time.monotonic() - float(out) < 2
 
 
-def test_a_forked_child_has_a_pool_of_its_own(tmp_path):
+def test_a_forked_child_has_a_pool_of_its_own(script):
     code = """
         idle, leased = pool.acquire(), pool.acquire()
         ask(idle, b"say", b"up"), ask(leased, b"say", b"up")
@@ -527,10 +544,10 @@ def test_a_forked_child_has_a_pool_of_its_own(tmp_path):
         assert ask(idle, b"say", b"here") == [b"here"]
         print("done")
     """
-    assert finish(script(tmp_path, code)) == (0, "done\n", "")
+    assert finish(script(code)) == (0, "done\n", "")
 
 
-def test_multiprocessing_children_may_use_the_pool_of_their_parent(tmp_path):
+def test_multiprocessing_children_may_use_the_pool_of_their_parent(script):
     """Also daemonic ones, which multiprocessing forbids to start processes (Dask's workers are such)."""
     code = """
         import multiprocessing
@@ -545,10 +562,10 @@ def test_multiprocessing_children_may_use_the_pool_of_their_parent(tmp_path):
         child.join()
         print(child.exitcode, *ask(worker, b"say", b"ours"))
     """
-    assert finish(script(tmp_path, code)) == (0, "b'mine'\n0 b'ours'\n", "")
+    assert finish(script(code)) == (0, "b'mine'\n0 b'ours'\n", "")
 
 
-def test_workers_die_with_a_killed_parent(tmp_path):
+def test_workers_die_with_a_killed_parent(script):
     """Idle, asleep, in Python code, in C code with the GIL; and whatever the program forked or started meanwhile."""
     code = """
         workers = [pool.acquire() for _ in range(4)]
@@ -565,7 +582,7 @@ def test_workers_die_with_a_killed_parent(tmp_path):
         print(*others, *(worker.pid for worker in workers), flush=True)
         time.sleep(60)
     """
-    program = script(tmp_path, code)
+    program = script(code)
     *others, a, b, c, d = map(int, program.stdout.readline().split())
     try:
         assert all(alive(pid) for pid in (*others, a, b, c, d))
@@ -579,7 +596,7 @@ def test_workers_die_with_a_killed_parent(tmp_path):
     assert finish(program) == (-signal.SIGKILL, "", "")
 
 
-def test_where_the_kernel_does_not_help_a_thread_watches_the_parent(tmp_path):
+def test_where_the_kernel_does_not_help_a_thread_watches_the_parent(script):
     code = """
         from hypernodes.runtime import channel
         def refuse(lifeline): raise OSError
@@ -591,7 +608,7 @@ def test_where_the_kernel_does_not_help_a_thread_watches_the_parent(tmp_path):
         os.close(held)
         while True: pass
     """
-    assert finish(script(tmp_path, code)) == (1, "up\n", "")
+    assert finish(script(code)) == (1, "up\n", "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="F_SETSIG")
@@ -599,7 +616,7 @@ def test_workers_have_no_thread_of_ours(pool):
     assert ask(pool.acquire(), b"threads") == [b"MainThread"]
 
 
-def test_ctrl_c_is_the_parents_alone(tmp_path):
+def test_ctrl_c_is_the_parents_alone(script):
     """SIGINT to the whole group, as a terminal sends it: to workers that idle, sleep, compute and have just started."""
     code = """
         workers = [pool.acquire() for _ in range(3)]
@@ -617,14 +634,14 @@ def test_ctrl_c_is_the_parents_alone(tmp_path):
         for worker in workers: print(*worker.receive())
         print(*ask(workers[0], b"handles_sigint"))
     """
-    program = script(tmp_path, code)
+    program = script(code)
     assert program.stdout.readline() == "ready\n"
     os.killpg(program.pid, signal.SIGINT)
     out = "interrupted\nb'idle'\nb'slept'\nb'span'\nb'new'\nb'False' b'False'\n"
     assert finish(program) == (0, out, "")
 
 
-def test_ctrl_c_at_any_time_of_a_start_is_the_parents_alone(tmp_path):
+def test_ctrl_c_at_any_time_of_a_start_is_the_parents_alone(script):
     code = """
         caught = []
         signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
@@ -643,10 +660,10 @@ def test_ctrl_c_at_any_time_of_a_start_is_the_parents_alone(tmp_path):
         nagger.join()
         assert caught
     """
-    assert finish(script(tmp_path, code)) == (0, "b'up'\n" * 4, "")
+    assert finish(script(code)) == (0, "b'up'\n" * 4, "")
 
 
-def test_a_program_that_ignores_its_children_loses_the_exit_status_only(tmp_path):
+def test_a_program_that_ignores_its_children_loses_the_exit_status_only(script):
     code = """
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         worker, other = pool.acquire(), pool.acquire()
@@ -658,10 +675,10 @@ def test_a_program_that_ignores_its_children_loses_the_exit_status_only(tmp_path
         pool.release(other)
         pool.close()
     """
-    assert finish(script(tmp_path, code)) == (0, "None\n", "")
+    assert finish(script(code)) == (0, "None\n", "")
 
 
-def test_a_worker_may_have_a_pool(tmp_path):
+def test_a_worker_may_have_a_pool(script):
     code = """
         def outer(connection):
             inner = WorkerPool(1, echo)
@@ -674,7 +691,7 @@ def test_a_worker_may_have_a_pool(tmp_path):
         worker = nested.acquire()
         print(*worker.receive(), flush=True)
     """
-    status, out, err = finish(script(tmp_path, code))
+    status, out, err = finish(script(code))
     pid, text = out.replace("b", "").replace("'", "").split(maxsplit=1)
     assert (status, text, err) == (0, "from within\n".replace("b", ""), "")
     wait_gone([int(pid)])

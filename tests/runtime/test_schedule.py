@@ -1,0 +1,217 @@
+"""The schedule alone: no thread, loop or clock; the test is the driver."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from hypernodes import LocalBackend, Pipeline, node
+from hypernodes.errors import MapInputError
+from hypernodes.lowering.plan import PROCESS, THREAD
+from hypernodes.runtime.frames import Chunk
+from hypernodes.runtime.interpreter import execute
+from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.schedule import Schedule
+
+
+class Driver:
+    """Takes what is ready, and finishes what it took when the test says so."""
+
+    def __init__(self, pipeline, inputs, nodes="threaded", items="threaded", workers=4, chunk=None, **options):
+        plan = pipeline.plan(inputs, backend=LocalBackend(nodes, items, workers), **options).plan
+        slots = [None] * len(plan.slots)
+        for name, slot in zip(plan.input_names, plan.inputs):
+            slots[slot] = inputs[name]
+        self.plan, self.slots = plan, slots
+        self.schedule = Schedule(LinkedPlan(plan), slots, workers, chunk=chunk)
+        self.out = []
+        self.most = 0
+
+    def take_all(self, placement=THREAD):
+        taken = []
+        while self.schedule.has_ready(placement):
+            taken.append(self.schedule.take(placement))
+        assert self.schedule.take(placement) is None
+        self.out.extend(taken)
+        self.most = max(self.most, len(self.out))
+        return taken
+
+    def finish(self, task):
+        self.out.remove(task)
+        execute(task.frame.linked.codes[task.bundle], task.frame.slots)
+        self.schedule.finish(task)
+
+    def run(self, rng=None):
+        """Finish everything, in the order taken or a random one."""
+        while not self.schedule.done:
+            self.take_all()
+            assert self.out, "nothing to take and nothing out: the schedule is stuck"
+            self.finish(rng.choice(self.out) if rng else self.out[0])
+        return {name: self.slots[slot] for name, slot in zip(self.plan.output_names, self.plan.outputs)}
+
+
+def names(tasks):
+    return [task.frame.linked.plan.bundles[task.bundle].steps[0].name for task in tasks]
+
+
+def made(source, name):
+    namespace = {"__name__": "made_up"}
+    exec(source, namespace)
+    return node(name)(namespace["f"])
+
+
+def test_the_longest_remaining_path_is_taken_first():
+    nodes = [
+        made("def f(): return 1", "short"),
+        made("def f(): return 1", "a"),
+        made("def f(): return 1", "b"),
+        made("def f(a, b): return 1", "c"),
+        made("def f(c, short): return 1", "d"),
+    ]
+    nodes = [node(n.output_name, name=n.output_name)(n.fn) for n in nodes]
+    driver = Driver(Pipeline(nodes=nodes), {})
+    assert names(driver.take_all()) == ["a", "b", "short"]
+
+
+def test_a_bundle_starts_when_its_last_input_exists():
+    nodes = [
+        node("a", name="a")(lambda: 1),
+        node("b", name="b")(lambda: 2),
+        node("c", name="c")(lambda a: a),
+        node("d", name="d")(lambda a, b: a + b),
+    ]
+    driver = Driver(Pipeline(nodes=nodes), {})
+    a, b = driver.take_all()
+    driver.finish(a)
+    assert names(driver.take_all()) == ["c"]
+    driver.finish(b)
+    assert names(driver.take_all()) == ["d"]
+
+
+def test_values_are_freed_after_their_last_reader():
+    nodes = [
+        node("a", name="a")(lambda: object()),
+        node("b", name="b")(lambda a: 1),
+        node("c", name="c")(lambda a: 1),
+        node("d", name="d")(lambda b, c: b + c),
+    ]
+    driver = Driver(Pipeline(nodes=nodes), {}, output_name="d")
+    slot = next(number for number, slot in enumerate(driver.plan.slots) if slot.name == "a")
+    (a,) = driver.take_all()
+    driver.finish(a)
+    b, c = driver.take_all()
+    driver.finish(c)
+    assert driver.slots[slot] is not None
+    driver.finish(b)
+    assert driver.slots[slot] is None
+    assert driver.run() == {"d": 2}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_no_more_out_than_workers(workers):
+    inner = Pipeline(nodes=[node("y")(lambda x: x)], name="inner")
+    nodes = [inner.as_node(map_over="x"), *[node(f"n{i}")(lambda: 1) for i in range(10)]]
+    driver = Driver(Pipeline(nodes=nodes), {"x": [[1, 2]] * 9}, workers=workers, map_over="x")
+    assert driver.run(random.Random(0))["y"] == [[1, 2]] * 9
+    assert driver.most <= workers
+
+
+@pytest.mark.parametrize(("workers", "width"), [(1, 1), (3, 2), (8, 3), (10, 3), (32, 6)])
+def test_the_width_of_a_map_in_a_map(workers, width):
+    inner = Pipeline(nodes=[node("y")(lambda x: x)], name="inner")
+    driver = Driver(Pipeline(nodes=[inner.as_node(map_over="x")]), {"x": [range(50)]}, workers=workers, map_over="x")
+    assert len(driver.take_all()) == width
+
+
+@pytest.mark.parametrize("items", [0, 1, 5])
+def test_the_width_of_a_map_is_at_most_its_items(items):
+    driver = Driver(Pipeline(nodes=[node("y")(lambda x: x)]), {"x": range(items)}, workers=8, map_over="x")
+    assert len(driver.take_all()) == items
+    assert driver.run() == {"y": list(range(items))}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_results_come_in_item_order_whatever_the_order_of_ends(seed):
+    inner = Pipeline(nodes=[node("y")(lambda x, k: x * k), node("z")(lambda y: -y)], name="inner")
+    outer = Pipeline(nodes=[inner.as_node(map_over="x"), node("n")(lambda z: len(z))])
+    inputs = {"x": [[1, 2, 3], [], [4]], "k": 2}
+    driver = Driver(outer, inputs, workers=5, map_over="x")
+    expected = {"y": [[2, 4, 6], [], [8]], "z": [[-2, -4, -6], [], [-8]], "n": [3, 0, 1]}
+    assert driver.run(random.Random(seed)) == expected
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_empty_maps_end_at_once(depth):
+    pipeline = Pipeline(nodes=[node("y")(lambda x: x)], name="level")
+    for _ in range(depth):
+        pipeline = Pipeline(nodes=[pipeline.as_node(map_over="x")], name="level")
+    driver = Driver(pipeline, {"x": []})
+    assert driver.schedule.done
+    assert driver.run() == {"y": []}
+
+
+def test_a_hundred_thousand_items_that_end_as_they_start():
+    """Each item is a map over nothing: the schedule ends it itself, and must not recurse into the next."""
+    inner = Pipeline(nodes=[node("y")(lambda x: x)], name="inner")
+    driver = Driver(Pipeline(nodes=[inner.as_node(map_over="x")]), {"x": [[]] * 100_000}, map_over="x")
+    assert driver.schedule.done
+    assert driver.run()["y"] == [[]] * 100_000
+
+
+def test_ten_thousand_bundles():
+    nodes = [node(f"a{i}")(lambda: 1) for i in range(10_000)]
+    driver = Driver(Pipeline(nodes=nodes), {}, workers=64)
+    assert driver.run(random.Random(1)) == {f"a{i}": 1 for i in range(10_000)}
+    assert driver.most == 64
+
+
+def test_nothing_is_taken_after_a_failure():
+    driver = Driver(Pipeline(nodes=[node(f"a{i}")(lambda: 1) for i in range(9)]), {}, workers=2)
+    first, second = driver.take_all()
+    fault = ValueError()
+    driver.schedule.fail(first, fault)
+    assert driver.take_all() == []
+    assert not driver.schedule.done
+    driver.finish(second)
+    assert driver.schedule.done
+    assert driver.schedule.failures == [(first, fault)]
+
+
+def test_failures_are_kept_in_order_and_drops_are_none():
+    driver = Driver(Pipeline(nodes=[node(f"a{i}")(lambda: 1) for i in range(9)]), {}, workers=3)
+    first, second, third = driver.take_all()
+    faults = [ValueError(), KeyError()]
+    driver.schedule.fail(second, faults[0])
+    driver.schedule.fail(first, faults[1])
+    driver.schedule.drop(third)
+    assert driver.schedule.done
+    assert driver.schedule.failures == [(second, faults[0]), (first, faults[1])]
+
+
+def test_a_value_that_cannot_be_mapped_over_fails_the_run():
+    inner = Pipeline(nodes=[node("y")(lambda x: x)], name="inner")
+    driver = Driver(Pipeline(nodes=[node("x")(lambda: 5), inner.as_node(map_over="x")]), {})
+    (task,) = driver.take_all()
+    driver.finish(task)
+    assert driver.schedule.done
+    ((where, fault),) = driver.schedule.failures
+    assert where is None
+    assert isinstance(fault, MapInputError)
+
+
+def test_a_straight_process_map_is_taken_in_chunks():
+    sizes = iter([1, 3, 100])
+    pipeline = Pipeline(nodes=[node("y")(lambda x: -x)])
+    driver = Driver(pipeline, {"x": range(10)}, "sequential", "parallel", 2, lambda run: next(sizes), map_over="x")
+    first, second = driver.take_all(PROCESS)
+    assert all(isinstance(task, Chunk) for task in (first, second))
+    assert [(task.start, len(task.rows)) for task in (first, second)] == [(0, 1), (1, 3)]
+    driver.schedule.finish_chunk(second, [-1, -2, -3])
+    (third,) = driver.take_all(PROCESS)
+    assert (third.start, len(third.rows)) == (4, 6)
+    driver.schedule.finish_chunk(third, [-4, -5, -6, -7, -8, -9])
+    assert not driver.schedule.done
+    driver.schedule.finish_chunk(first, [0])
+    assert driver.schedule.done
+    assert driver.slots[driver.plan.outputs[0]] == [-i for i in range(10)]

@@ -1,18 +1,36 @@
 """Plain functions in, a typed dataflow graph, a plan you can read and its results out.
 
->>> from hypernodes import Pipeline, node
+Names are imported when they are first asked for: a worker process imports this package too, and needs few of them.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, List
+
 from hypernodes._version import __version__
-from hypernodes.backends.local import LocalBackend
-from hypernodes.backends.plans import ExecutionPlan
-from hypernodes.errors import HyperNodesError
-from hypernodes.events.callbacks import CallbackContext, PipelineCallback
+
+# At once, for the function shares its name with its module, which would be found in its place later.
 from hypernodes.node import Node, node
-from hypernodes.pipeline import Pipeline, PipelineNode
-from hypernodes.results import MapResult
+
+if TYPE_CHECKING:
+    from hypernodes.backends.local import LocalBackend
+    from hypernodes.backends.plans import ExecutionPlan
+    from hypernodes.errors import HyperNodesError
+    from hypernodes.events.callbacks import CallbackContext, PipelineCallback
+    from hypernodes.pipeline import Pipeline, PipelineNode
+    from hypernodes.results import MapResult
+
+_HOMES = {
+    "CallbackContext": "hypernodes.events.callbacks",
+    "ExecutionPlan": "hypernodes.backends.plans",
+    "HyperNodesError": "hypernodes.errors",
+    "LocalBackend": "hypernodes.backends.local",
+    "MapResult": "hypernodes.results",
+    "Pipeline": "hypernodes.pipeline",
+    "PipelineCallback": "hypernodes.events.callbacks",
+    "PipelineNode": "hypernodes.pipeline",
+}
 
 __all__ = [
     "CallbackContext",
@@ -27,3 +45,16 @@ __all__ = [
     "__version__",
     "node",
 ]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

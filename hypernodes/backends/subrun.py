@@ -68,6 +68,8 @@ class Subrun:
     def __init__(self, graph: Graph, asked: Tuple[str, ...], backend: LocalBackend) -> None:
         # The map around a nested pipeline is that pipeline's own, as in `Pipeline.map`.
         self._maps = len(graph.operations) == 1 and isinstance(graph.operations[0], MapOver)
+        # A run of the outer pipeline may override what this one defines, which then reaches the nodes in here as well.
+        self.overrides = () if self._maps else asked
         self._graph = graph
         self._asked = asked
         self._backend = backend

@@ -127,6 +127,10 @@ class Hosted:
     results: Tuple[int, ...] = ()
     frees: Tuple[int, ...] = ()
 
+    @property
+    def outputs(self) -> Tuple[str, ...]:
+        return self.plan.output_names
+
 
 PlanStep = Union[Step, MapStep, Hosted]
 

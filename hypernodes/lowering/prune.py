@@ -52,6 +52,10 @@ def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: 
                 absent.append(use)
             else:
                 behind_gap = True
+        inside = getattr(operation.fn, "overrides", ()) if type(operation) is Call else ()
+        for value, inner in zip(operation.results, inside):
+            if value.name in provided:
+                uses.append(Use(inner, value, keyword=True))
         if behind_gap:
             absent.extend(_skipped_positional(operation, uses))
         pruned = _pruned(operation, uses, live, provided)

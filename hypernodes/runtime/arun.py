@@ -7,6 +7,7 @@ thread of its own, and the caller's task awaits its end. A cancelled task stops 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import threading
@@ -33,7 +34,7 @@ async def arun_plan(
     if linked.placements_used <= {LOOP}:
         await _on_loop(run)
     else:
-        await _in_thread(run.work, run.interrupt)
+        await _in_thread(run.work, lambda thread, error: run.interrupt(error))
     return run.schedule.failures
 
 
@@ -43,29 +44,32 @@ async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Servic
     def work() -> None:
         failures.extend(straight(linked, slots))
 
-    await _in_thread(work, services.cancel)
+    def stop(thread: threading.Thread, error: BaseException) -> None:
+        services.cancel(error)
+        _raise_in(thread)
+
+    await _in_thread(work, stop)
     return failures
 
 
-async def _in_thread(work: Callable[[], None], stop: Callable[[BaseException], None]) -> None:
-    """Await `work` in a thread; when this task is cancelled, call `stop`, and await the end all the same."""
+async def _in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, BaseException], None]) -> None:
+    """Await `work` in a thread; when this task is cancelled, call `stop` on it, and await the end all the same."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
 
     def seat() -> None:
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
+            # `stop` may raise it anywhere in here, and what the work left undone nobody will ask for.
             work()
-        finally:
-            loop.call_soon_threadsafe(over.set)
+        loop.call_soon_threadsafe(over.set)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(seat,), name="hypernodes-seat", daemon=True)
     thread.start()
     try:
         await over.wait()
     except asyncio.CancelledError as cancelled:
-        stop(cancelled)
-        if stop.__self__.__class__ is Services:  # type: ignore[attr-defined]
-            _raise_in(thread)
+        if not over.is_set():
+            stop(thread, cancelled)
         while thread.is_alive():
             try:
                 await asyncio.wait_for(over.wait(), POLL)

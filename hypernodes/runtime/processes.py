@@ -98,7 +98,7 @@ class ProcessLane:
             elif done:
                 return
             elif stopped and self._out:
-                self._abandon()
+                self.abandon()
             elif not tasks or self._out:
                 self._wait()
 
@@ -228,7 +228,7 @@ class ProcessLane:
             shown = f"item {'.'.join(map(str, items))}" if items else ""
         return WorkerDiedError(pipeline, tuple(step.name for step in bundle.steps), shown, died.exitcode)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """End work in flight with its workers: the run has failed, and nobody will read the answers."""
         self._courier.close(abandon=True)
         run = self._run

@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import queue
 import threading
+import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import attrs
@@ -32,6 +33,9 @@ from hypernodes.runtime.schedule import Schedule
 from hypernodes.runtime.threads import ThreadLanes, run_task
 
 SEAT = "seat"
+PATIENCE = 0.01
+"""Seconds between looks at lanes that come home after a fault that no node made."""
+
 GRACE = 1.0
 """Seconds the seat waits for somebody's executor to begin before it does the work itself. A caller that is known to
 be one of the executor's own threads does not wait at all, since it could be waiting for itself."""
@@ -271,8 +275,10 @@ class Run:
             if not self.schedule.done:
                 self.failed(None, error)
             self._wind_down()
+        if self.processes is not None:
+            self.processes.abandon()
         while not self.schedule.done:
-            self.bell.get()
+            time.sleep(PATIENCE)
 
     def _close(self) -> None:
         with self.lock:

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Tuple
 
+from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime import surroundings
@@ -93,13 +94,24 @@ def answer(parts: List[bytes]) -> List[bytes]:
                 raise located(error, program.steps, slots, pipeline, own) from None
             results.extend([slots[slot] for slot in program.exports])
             completed += 1
-        payload = dumps(results, "a result")
+        payload = _pickled(results, program)
         ok = True
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
     answered = [encode(AnswerHeader(completed, ok, seconds, bool(events))), payload]
     return [*answered, dumps(events, "what a callback is told")] if events else answered
+
+
+def _pickled(results: List[Any], program: Program) -> bytes:
+    try:
+        return dumps(results, "a result")
+    except NotPicklableError:
+        names = {slot: (step, name) for step in program.steps for slot, name in zip(step.results, step.outputs)}
+        for number, value in enumerate(results):
+            step, name = names[program.exports[number % len(program.exports)]]
+            dumps(value, f"output {name!r} of node {step.name!r}")
+        raise
 
 
 def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Context]:

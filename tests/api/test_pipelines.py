@@ -105,7 +105,6 @@ def test_an_override_in_a_map():
     assert SMALL.map({"x": [1, 2], "double": [5, 6]}, ["x", "double"]) == {"both": [6, 10], "square": [1, 4]}
 
 
-@pytest.mark.xfail(strict=True, reason="an inlined pipeline's own nodes read the override, one with a backend does not")
 def test_an_override_of_a_nested_output_means_the_same_whatever_the_backend():
     def nested(backend):
         inner = Pipeline(nodes=[node("a")(lambda x: x), node("b")(lambda a: a)], name="inner", backend=backend)

@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 
 from hypernodes import LocalBackend
 
-FEW, MANY = 5, 40
+MANY = int(os.environ.get("HYPERNODES_GRAPHS", "40"))
+"""Random graphs per test; fewer per pair where each costs a trip to a worker process."""
+
+FEW = max(2, MANY // 8)
 ids = "-".join
 
 
@@ -78,7 +81,7 @@ def test_map_agrees_across_processes(pair, backends):
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_long_sweep(pair, backends):
-    count = 40 if "parallel" in pair else 400
+    count = MANY // 3 if "parallel" in pair else 3 * MANY
     for seed in range(1000, 1000 + count):
         check_run(random_case(seed), backend=backends(pair))
         check_map(random_map(seed, depth=3), backend=backends(pair))

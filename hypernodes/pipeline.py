@@ -6,7 +6,6 @@ prepared at its first run and kept; changing a setting of any pipeline lets all 
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes.backends.local import LocalBackend
@@ -16,39 +15,16 @@ from hypernodes.backends.subrun import isolate
 from hypernodes.errors import MapInputError, OptionError, PipelineDefinitionError, UnknownNameError, did_you_mean
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.ir.build import declare_nested, link, mapped
-from hypernodes.ir.graph import Call, Graph, Operation
+from hypernodes.ir.graph import Graph, Operation
 from hypernodes.node import Node
 from hypernodes.results import MapResult
+from hypernodes.settings import VERSION, Settings, changed, checked_backend, checked_callbacks, listeners
 
 Names = Union[str, Sequence[str]]
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
 Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
 
-_changes = itertools.count(1)
-_version = [0]
-"""The number of the last change of any pipeline's settings: nested ones inherit, so a change may concern anybody."""
-
 _DEFAULT_BACKEND = LocalBackend()
-
-
-class Settings:
-    """What a user may change on a pipeline at any time; nested pipelines without their own take their parent's."""
-
-    __slots__ = ("backend", "cache", "callbacks")
-
-    def __init__(
-        self,
-        backend: Optional[LocalBackend] = None,
-        cache: object = None,
-        callbacks: Optional[Tuple[PipelineCallback, ...]] = None,
-    ) -> None:
-        self.backend = backend
-        self.cache = cache
-        self.callbacks = callbacks
-
-    def __reduce__(self) -> Tuple[object, ...]:
-        # In another process only the options mean something; listeners and caches stay where they are.
-        return Settings, (self.backend,)
 
 
 class Pipeline:
@@ -98,7 +74,7 @@ class Pipeline:
         self.nodes: Tuple[Member, ...] = _members(self.name, nodes)
         if type_check not in (True, False, "strict"):
             raise OptionError("type_check", repr(type_check), 'use True, False or "strict"')
-        self._settings = Settings(_backend(backend), cache, _callbacks(callbacks))
+        self._settings = Settings(checked_backend(backend), cache, checked_callbacks(callbacks))
         self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
         self._prepared: Dict[object, Prepared] = {}
 
@@ -116,8 +92,8 @@ class Pipeline:
 
     @backend.setter
     def backend(self, backend: Optional[LocalBackend]) -> None:
-        self._settings.backend = _backend(backend)
-        _version[0] = next(_changes)
+        self._settings.backend = checked_backend(backend)
+        changed()
 
     @property
     def cache(self) -> object:
@@ -127,7 +103,7 @@ class Pipeline:
     @cache.setter
     def cache(self, cache: object) -> None:
         self._settings.cache = cache
-        _version[0] = next(_changes)
+        changed()
 
     @property
     def callbacks(self) -> Optional[Tuple[PipelineCallback, ...]]:
@@ -136,8 +112,8 @@ class Pipeline:
 
     @callbacks.setter
     def callbacks(self, callbacks: Optional[Sequence[PipelineCallback]]) -> None:
-        self._settings.callbacks = _callbacks(callbacks)
-        _version[0] = next(_changes)
+        self._settings.callbacks = checked_callbacks(callbacks)
+        changed()
 
     @property
     def inputs(self) -> Tuple[str, ...]:
@@ -176,7 +152,7 @@ class Pipeline:
         """
         given: Mapping[str, Any] = {} if inputs is None else inputs
         try:
-            prepared = self._prepared[(_version[0], output_name, tuple(given))]
+            prepared = self._prepared[(VERSION[0], output_name, tuple(given))]
         except (KeyError, TypeError):
             prepared = self._prepare(given, output_name, None, "zip")
         return prepared.run(given)
@@ -264,7 +240,9 @@ class Pipeline:
         if inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
-        prepared = self._prepare(inputs, output_name, None if map_over is None else axes, map_mode, _backend(backend))
+        prepared = self._prepare(
+            inputs, output_name, None if map_over is None else axes, map_mode, checked_backend(backend)
+        )
         if n is None and axes and isinstance(inputs, Mapping) and hasattr(inputs[axes[0]], "__len__"):
             n = len(inputs[axes[0]])
         return ExecutionPlan(prepared, n)
@@ -313,7 +291,7 @@ class Pipeline:
         self, inputs: Mapping[str, Any], map_over: Names, map_mode: str, output_name: Optional[Names]
     ) -> Tuple[Mapping[str, Any], Prepared]:
         axes = _names(map_over)
-        key = (_version[0], output_name, tuple(inputs), axes, map_mode)
+        key = (VERSION[0], output_name, tuple(inputs), axes, map_mode)
         try:
             prepared = self._prepared[key]
         except (KeyError, TypeError):
@@ -339,13 +317,15 @@ class Pipeline:
             overrides = [name for name in names if name not in graph.input_names and name not in axes]
             graph = mapped(graph, axes, map_mode, overrides=overrides)
             asked = tuple(name for name in asked if name not in axes and name not in overrides)
-        prepared = prepare(graph, names, asked, own, self._listeners(), axes is not None)
+        prepared = prepare(
+            graph, names, asked, own, listeners(self._graph, self.name, self._settings.callbacks), axes is not None
+        )
         if backend is None:
             shape = () if axes is None else (axes, map_mode)
             key_output = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
-            if any(key[0] != _version[0] for key in list(self._prepared)):  # type: ignore[index]
+            if any(key[0] != VERSION[0] for key in list(self._prepared)):  # type: ignore[index]
                 self._prepared.clear()
-            key = (_version[0], key_output, names, *shape)
+            key = (VERSION[0], key_output, names, *shape)
             self._prepared[key] = prepared
         return prepared
 
@@ -377,14 +357,6 @@ class Pipeline:
                 raise UnknownNameError(self.name, "input to map over", str(axis), self._graph.input_names)
             if axis not in names:
                 raise MapInputError(self.name, axis, "not among the inputs", f"pass inputs={{{axis!r}: [...]}}")
-
-    def _listeners(self) -> Any:
-        found: Dict[Tuple[str, ...], Sequence[PipelineCallback]] = {}
-        _collect(self._graph, (self.name,), self._settings.callbacks or (), found)
-        if not any(found.values()):
-            return None
-        top = found[(self.name,)]
-        return lambda path: found.get(path, top)
 
 
 class PipelineNode:
@@ -457,35 +429,6 @@ def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
             raise PipelineDefinitionError(pipeline, f"nodes[{number}] ({shown}) is no node", fix)
         members.append(member)
     return tuple(members)
-
-
-def _backend(backend: object) -> Optional[LocalBackend]:
-    if backend is None or isinstance(backend, LocalBackend):
-        return backend
-    raise OptionError("backend", repr(backend), "pass a LocalBackend(...), or None to inherit")
-
-
-def _callbacks(callbacks: object) -> Optional[Tuple[PipelineCallback, ...]]:
-    if callbacks is None:
-        return None
-    if isinstance(callbacks, PipelineCallback):
-        raise OptionError("callbacks", repr(callbacks), "pass a list: callbacks=[...]")
-    found = tuple(callbacks)  # type: ignore[arg-type, var-annotated]
-    for callback in found:
-        if not isinstance(callback, PipelineCallback):
-            raise OptionError("callbacks", repr(callback), "derive your class from PipelineCallback")
-    return found
-
-
-def _collect(
-    graph: Graph, path: Tuple[str, ...], inherited: Sequence[PipelineCallback], found: Dict[Tuple[str, ...], Any]
-) -> None:
-    """Find who listens to which pipeline: its own callbacks, or those of the one around it."""
-    found[path] = inherited
-    for operation in graph.operations:
-        if not isinstance(operation, Call):
-            own = getattr(operation.owner, "callbacks", None)
-            _collect(operation.graph, (*path, operation.name), inherited if own is None else own, found)
 
 
 def _map_result(outputs: Dict[str, List[Any]], inputs: Mapping[str, Any], axes: Sequence[str], mode: str) -> MapResult:

@@ -1,0 +1,86 @@
+"""What a user may change on a pipeline at any time in; who runs it and who listens to it, inheritance included, out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+from hypernodes.backends.local import LocalBackend
+from hypernodes.errors import OptionError
+from hypernodes.events.callbacks import PipelineCallback
+from hypernodes.ir.graph import Call, Graph
+
+Path = Tuple[str, ...]
+
+VERSION = [0]
+"""The number of the last change of any pipeline's settings: nested ones inherit, so a change may concern anybody."""
+
+_changes = itertools.count(1)
+
+
+def changed() -> None:
+    """Let every pipeline look again before its next run."""
+    VERSION[0] = next(_changes)
+
+
+class Settings:
+    """What a user may change on a pipeline at any time; nested pipelines without their own take their parent's."""
+
+    __slots__ = ("backend", "cache", "callbacks")
+
+    def __init__(
+        self,
+        backend: Optional[LocalBackend] = None,
+        cache: object = None,
+        callbacks: Optional[Tuple[PipelineCallback, ...]] = None,
+    ) -> None:
+        self.backend = backend
+        self.cache = cache
+        self.callbacks = callbacks
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        # In another process only the options mean something; listeners and caches stay where they are.
+        return Settings, (self.backend,)
+
+
+def checked_backend(backend: object) -> Optional[LocalBackend]:
+    """Return `backend`, or raise an `OptionError` when it is none."""
+    if backend is None or isinstance(backend, LocalBackend):
+        return backend
+    raise OptionError("backend", repr(backend), "pass a LocalBackend(...), or None to inherit")
+
+
+def checked_callbacks(callbacks: object) -> Optional[Tuple[PipelineCallback, ...]]:
+    """Return the callbacks as a tuple, or raise an `OptionError` when one is none."""
+    if callbacks is None:
+        return None
+    if isinstance(callbacks, PipelineCallback):
+        raise OptionError("callbacks", repr(callbacks), "pass a list: callbacks=[...]")
+    found = tuple(callbacks)  # type: ignore[arg-type, var-annotated]
+    for callback in found:
+        if not isinstance(callback, PipelineCallback):
+            raise OptionError("callbacks", repr(callback), "derive your class from PipelineCallback")
+    return found
+
+
+def listeners(
+    graph: Graph, name: str, callbacks: Optional[Sequence[PipelineCallback]]
+) -> Optional[Callable[[Path], Sequence[PipelineCallback]]]:
+    """Return pipeline path → its callbacks, or None when nobody listens anywhere."""
+    found: Dict[Path, Sequence[PipelineCallback]] = {}
+    _collect(graph, (name,), callbacks or (), found)
+    if not any(found.values()):
+        return None
+    top = found[(name,)]
+    return lambda path: found.get(path, top)
+
+
+def _collect(
+    graph: Graph, path: Path, inherited: Sequence[PipelineCallback], found: Dict[Path, Sequence[PipelineCallback]]
+) -> None:
+    """Find who listens to which pipeline: its own callbacks, or those of the one around it."""
+    found[path] = inherited
+    for operation in graph.operations:
+        if not isinstance(operation, Call):
+            own = getattr(operation.owner, "callbacks", None)
+            _collect(operation.graph, (*path, operation.name), inherited if own is None else own, found)

@@ -43,6 +43,12 @@ class Parameter:
     default: object = attrs.field(default=REQUIRED, eq=False)
     keyword: bool = False
     positional: bool = False
+    placeholder: Value = attrs.field(init=False, eq=False, repr=False)
+    """What `declare` reads: only the name is known."""
+
+    @placeholder.default
+    def _placeholder(self) -> Value:
+        return Value(self.name)
 
     @property
     def optional(self) -> bool:
@@ -107,7 +113,7 @@ class Node(Generic[P, R]):
         types = hints(self.fn)
         uses = tuple(
             [
-                Use(p.name, Value(p.name), types.get(p.name, UNKNOWN), p.optional, p.keyword, p.positional, p.default)
+                Use(p.name, p.placeholder, types.get(p.name, UNKNOWN), p.optional, p.keyword, p.positional, p.default)
                 for p in self.parameters
             ]
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+from hypernodes import collection
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
 from hypernodes.backends.prepared import Prepared, prepare
@@ -75,7 +76,8 @@ class Pipeline:
         if type_check not in (True, False, "strict"):
             raise OptionError("type_check", repr(type_check), 'use True, False or "strict"')
         self._settings = Settings(checked_backend(backend), cache, checked_callbacks(callbacks))
-        self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
+        with collection.paused():
+            self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
         self._prepared: Dict[object, Prepared] = {}
 
     # -- settings -----------------------------------------------------------------------------------------------------

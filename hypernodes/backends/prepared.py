@@ -10,6 +10,7 @@ import asyncio
 from operator import itemgetter
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from hypernodes import collection
 from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import PlanInputsError
 from hypernodes.events.callbacks import PipelineCallback
@@ -178,8 +179,9 @@ def prepare(
     root_map : bool
         Whether `graph` is the map around a pipeline.
     """
-    plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
-    return Prepared(plan, backend, callbacks, root_map, provided)
+    with collection.paused():
+        plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
+        return Prepared(plan, backend, callbacks, root_map, provided)
 
 
 def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:

@@ -34,8 +34,11 @@ def chains(placed: Sequence[Placed], fusible: Sequence[str]) -> List[Group]:
     sources: List[List[int]] = []
     readers = [0] * len(placed)
     for index, (operation, _, _) in enumerate(placed):
-        names = {use.value.name for use in operation.uses}
-        found = {producer[name] for name in names if name in producer}
+        found = set()
+        for use in operation.uses:
+            source = producer.get(use.value.name)
+            if source is not None:
+                found.add(source)
         for source in found:
             readers[source] += 1
         sources.append(list(found))

@@ -41,7 +41,11 @@ def flow(
     levels: List[int] = []
     waves: List[List[int]] = []
     for number, group in enumerate(groups):
-        before: Set[int] = {home[slot] for index in group.members for slot in reads[index] if slot in home}
+        before: Set[int] = set()
+        for index in group.members:
+            for slot in reads[index]:
+                if slot in home:
+                    before.add(home[slot])
         before.discard(number)
         if ordered and number:
             before.add(number - 1)
@@ -49,16 +53,23 @@ def flow(
             for slot in results[index]:
                 home[slot] = number
         # Members are visited before their own results are known, so a chain's inner reads were never in `home`.
-        level = max([levels[other] for other in before], default=-1) + 1
+        level = 0
+        for other in before:
+            releases[other].append(number)
+            if levels[other] >= level:
+                level = levels[other] + 1
         levels.append(level)
         waits.append(len(before))
-        for other in sorted(before):
-            releases[other].append(number)
         if level == len(waves):
             waves.append([])
         waves[level].append(number)
     ranks = [0] * len(groups)
     for number in range(len(groups) - 1, -1, -1):
-        behind = max([ranks[other] for other in releases[number]], default=0)
-        ranks[number] = behind + sum([weights[index] for index in groups[number].members])
+        behind = 0
+        for other in releases[number]:
+            if ranks[other] > behind:
+                behind = ranks[other]
+        for index in groups[number].members:
+            behind += weights[index]
+        ranks[number] = behind
     return Flow(waits, releases, levels, ranks, tuple([tuple(wave) for wave in waves]))

@@ -9,12 +9,11 @@ from __future__ import annotations
 import threading
 from typing import Any, Dict, Tuple
 
-import attrs
-
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.ir.build import mapped
 from hypernodes.ir.graph import Call, Graph, Input, Invoke, MapOver, Operation, Value
+from hypernodes.records import evolve
 
 
 def isolate(graph: Graph, backend: LocalBackend) -> Graph:
@@ -24,7 +23,7 @@ def isolate(graph: Graph, backend: LocalBackend) -> Graph:
     operations = tuple([_isolated(operation, backend) for operation in graph.operations])
     if all(new is old for new, old in zip(operations, graph.operations)):
         return graph
-    return attrs.evolve(graph, operations=operations)
+    return evolve(graph, operations=operations)
 
 
 def _isolated(operation: Operation, backend: LocalBackend) -> Operation:
@@ -33,9 +32,9 @@ def _isolated(operation: Operation, backend: LocalBackend) -> Operation:
     own = getattr(operation.owner, "backend", None)
     if own is None or own is backend:
         body = isolate(operation.graph, backend)
-        return operation if body is operation.graph else attrs.evolve(operation, graph=body)
+        return operation if body is operation.graph else evolve(operation, graph=body)
     run = Subrun(_standalone(operation, own), operation.yields, own)
-    uses = tuple([attrs.evolve(use, keyword=True) for use in operation.uses])
+    uses = tuple([evolve(use, keyword=True) for use in operation.uses])
     unpack = len(operation.results) > 1
     return Call(operation.name, run, uses, operation.results, unpack, False, scope=operation.scope)
 
@@ -51,10 +50,10 @@ def _standalone(operation: Operation, backend: LocalBackend) -> Graph:
         return mapped(body, operation.axes, operation.mode)
     (use,) = operation.uses
     value = Value(use.parameter)
-    inner = attrs.evolve(
+    inner = evolve(
         operation,
         graph=body,
-        uses=(attrs.evolve(use, value=value),),
+        uses=(evolve(use, value=value),),
         results=tuple([Value(name) for name in operation.yields]),
     )
     return Graph(operation.name, (Input(value),), (inner,), inner.results)

@@ -11,12 +11,11 @@ from graphlib import CycleError as GraphlibCycle
 from graphlib import TopologicalSorter
 from typing import Dict, Iterable, List, Sequence, Tuple
 
-import attrs
-
 from hypernodes.errors import CycleError, DuplicateOutputError, PipelineDefinitionError, TypeMismatchError
 from hypernodes.ir.graph import REQUIRED, Call, Graph, Input, Invoke, MapOver, Operation, Use, Value
 from hypernodes.ir.types import UNKNOWN, clash, fits, iterable_of, list_of, show, unmappable
 from hypernodes.ir.verify import verify
+from hypernodes.records import evolve
 
 
 def link(name: str, declared: Sequence[Operation], type_check: object = True) -> Graph:
@@ -107,9 +106,7 @@ def declare_nested(
     if not axes:
         return Invoke(name, graph, uses, results, yields, owner)
     inner_axes = tuple(inner_of.get(axis, axis) for axis in axes)
-    uses = tuple(
-        attrs.evolve(use, optional=False, default=REQUIRED) if use.parameter in inner_axes else use for use in uses
-    )
+    uses = tuple(evolve(use, optional=False, default=REQUIRED) if use.parameter in inner_axes else use for use in uses)
     return MapOver(name, graph, uses, results, yields, inner_axes, mode, False, owner)
 
 
@@ -135,7 +132,7 @@ def _with_uses(operation: Operation, uses: Tuple[Use, ...]) -> Operation:
             operation.policy,
             operation.scope,
         )
-    return attrs.evolve(operation, uses=uses)
+    return evolve(operation, uses=uses)
 
 
 def _definitions(name: str, declared: Iterable[Operation]) -> Dict[str, Tuple[Operation, Value]]:

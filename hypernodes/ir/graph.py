@@ -1,7 +1,9 @@
 """What a program is: operations over SSA values in, one frozen Graph to analyse and lower out.
 
-Everything here is `attrs.frozen` and made of tuples, so a pass returns a new graph and never edits one, and a test can
-write the graph it expects as a literal. A value is defined once, by an input or by one operation, and read by name::
+Everything here is frozen and made of tuples, so a pass returns a new graph and never edits one, and a test can write
+the graph it expects as a literal. `Value`, `Use` and `Call` are msgspec Structs because they are made by the hundred
+thousand, and a frozen attrs class costs six times as much to make; the rest is `attrs.frozen`. A value is defined once,
+by an input or by one operation, and read by name::
 
     Input ──▶ Value ──Use──▶ Call | Invoke | MapOver ──▶ Value ──▶ outputs
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 from typing import Callable, Dict, Optional, Tuple, Union
 
 import attrs
+import msgspec
 
 from hypernodes.ir.types import UNKNOWN
 
@@ -18,8 +21,7 @@ DISCARD = "-"
 """Name of a result that nobody can read: no identifier, so no parameter and no output can be called that."""
 
 
-@attrs.frozen
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """One SSA value: defined once, by an input or by an operation."""
 
     name: str
@@ -51,8 +53,7 @@ class Input:
         return self.default is not REQUIRED
 
 
-@attrs.frozen
-class Use:
+class Use(msgspec.Struct, frozen=True):
     """One read: `parameter` of an operation takes `value`.
 
     `wanted` is the type the parameter declares. An `optional` parameter is left out of the call when nobody
@@ -66,7 +67,18 @@ class Use:
     optional: bool = False
     keyword: bool = False
     positional: bool = False
-    default: object = attrs.field(default=REQUIRED, eq=False)
+    default: object = REQUIRED
+
+    def __eq__(self, other: object) -> bool:
+        # A default need not be comparable, or hashable.
+        return type(other) is Use and self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash(self._compared)
+
+    @property
+    def _compared(self) -> Tuple[object, ...]:
+        return self.parameter, self.value, self.wanted, self.optional, self.keyword, self.positional
 
 
 @attrs.frozen
@@ -98,8 +110,7 @@ class Scope:
         return Scope, (self.name, self.parent)
 
 
-@attrs.frozen
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A function, the values it reads and the values it defines; with `unpack` it returns a tuple, one for each."""
 
     name: str

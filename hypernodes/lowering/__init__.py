@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import AbstractSet, Callable, Dict, List, Sequence, Tuple
 
-import attrs
-
 from hypernodes.ir.graph import Call, Graph, MapOver
 from hypernodes.lowering import concurrent, parallel, sequential
 from hypernodes.lowering.assemble import assemble
@@ -19,6 +17,7 @@ from hypernodes.lowering.placement import Placing, place_frame
 from hypernodes.lowering.plan import FRAMES, INLINE, PROCESS, Bundle, Hosted, Options, Plan
 from hypernodes.lowering.prune import prune
 from hypernodes.lowering.widths import Width, map_width
+from hypernodes.records import evolve
 
 TARGETS: Dict[str, Callable[[Sequence[Placed]], List[Group]]] = {
     "sequential": sequential.group,
@@ -69,7 +68,7 @@ def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan
 
     def body(operation: MapOver) -> Tuple[Plan, Width]:
         if loop:
-            inner = attrs.evolve(options, items="sequential")
+            inner = evolve(options, items="sequential")
             return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1)), width
         return lower(operation.graph, options, depth + 1), width
 
@@ -81,12 +80,12 @@ def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan
 
 def _hosted(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
     """Return the plan of a frame that a worker process runs whole, by the node mode and a schedule of its own."""
-    inner = lower(graph, attrs.evolve(options, items=options.nodes), depth)
+    inner = lower(graph, evolve(options, items=options.nodes), depth)
     step = Hosted(graph.name, inner, inner.outputs)
     bundle = Bundle(
         0, (step,), PROCESS, placing.plain_reason, inner.inputs, inner.outputs, rank=max(1, inner.critical_path)
     )
-    slots = tuple([attrs.evolve(slot, freed_by=None) for slot in inner.slots])
+    slots = tuple([evolve(slot, freed_by=None) for slot in inner.slots])
     return parallel.seal(Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs))
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional
 
-import attrs
-
 from hypernodes.ir.graph import Call, Graph, Invoke, MapOver, Operation, Scope, Use, Value
+from hypernodes.records import evolve
 
 
 def inline(graph: Graph) -> Graph:
@@ -23,10 +22,10 @@ def inline(graph: Graph) -> Graph:
         if isinstance(operation, Invoke):
             operations.extend(_flatten(operation))
         elif isinstance(operation, MapOver):
-            operations.append(attrs.evolve(operation, graph=inline(operation.graph)))
+            operations.append(evolve(operation, graph=inline(operation.graph)))
         else:
             operations.append(operation)
-    return attrs.evolve(graph, operations=tuple(operations))
+    return evolve(graph, operations=tuple(operations))
 
 
 def _flatten(outer: Invoke) -> List[Operation]:
@@ -43,19 +42,17 @@ def _flatten(outer: Invoke) -> List[Operation]:
             name = use.value.name
             feed = given.get(name)
             if name in renamed:
-                uses.append(attrs.evolve(use, value=renamed[name]))
+                uses.append(evolve(use, value=renamed[name]))
             elif feed is not None:
                 # The outer reader decides whether the value may be missing only together with the inner one.
-                uses.append(attrs.evolve(use, value=feed.value))
+                uses.append(evolve(use, value=feed.value))
         results = []
         for value in operation.results:
             value_outside = exported.get(value.name) or Value(f"{outer.name}/{value.name}", value.type)
             renamed[value.name] = value_outside
             results.append(value_outside)
         operations.append(
-            attrs.evolve(
-                operation, uses=tuple(uses), results=tuple(results), scope=_rebased(operation.scope, scope, scopes)
-            )
+            evolve(operation, uses=tuple(uses), results=tuple(results), scope=_rebased(operation.scope, scope, scopes))
         )
     return operations
 

@@ -14,6 +14,7 @@ from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.fuse import Group, Placed, chains
 from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.pickling import dumps
+from hypernodes.records import evolve
 
 
 def group(placed: Sequence[Placed]) -> List[Group]:
@@ -41,7 +42,7 @@ def seal(plan: Plan) -> Plan:
     """
     if all(bundle.placement != PROCESS for bundle in plan.bundles):
         return plan
-    return attrs.evolve(plan, bundles=tuple([_sealed(plan, bundle) for bundle in plan.bundles]))
+    return evolve(plan, bundles=tuple([_sealed(plan, bundle) for bundle in plan.bundles]))
 
 
 def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
@@ -53,7 +54,7 @@ def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
     except NotPicklableError:
         _blame(program.steps)
         raise
-    return attrs.evolve(bundle, payload=payload)
+    return evolve(bundle, payload=payload)
 
 
 def _blame(steps: Sequence[PlanStep]) -> None:
@@ -88,9 +89,9 @@ def _renumbered(step: PlanStep, number: Dict[int, int]) -> PlanStep:
     results = tuple([number[slot] for slot in step.results])
     frees = tuple([number[slot] for slot in step.frees])
     if isinstance(step, Step):
-        arguments = tuple([attrs.evolve(argument, slot=number[argument.slot]) for argument in step.arguments])
-        return attrs.evolve(step, arguments=arguments, results=results, frees=frees)
+        arguments = tuple([evolve(argument, slot=number[argument.slot]) for argument in step.arguments])
+        return evolve(step, arguments=arguments, results=results, frees=frees)
     assert isinstance(step, MapStep)
-    axes = tuple([attrs.evolve(axis, slot=number[axis.slot]) for axis in step.axes])
+    axes = tuple([evolve(axis, slot=number[axis.slot]) for axis in step.axes])
     shared = tuple([(inner, number[outer]) for inner, outer in step.shared])
-    return attrs.evolve(step, axes=axes, shared=shared, results=results, frees=frees)
+    return evolve(step, axes=axes, shared=shared, results=results, frees=frees)

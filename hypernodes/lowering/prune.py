@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import AbstractSet, List, Sequence, Set, Tuple
 
-import attrs
-
 from hypernodes.errors import MissingInputError
 from hypernodes.ir.graph import DISCARD, Call, Graph, Input, MapOver, Operation, Use, Value
+from hypernodes.records import evolve
 
 
 def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: Sequence[str] = ()) -> Graph:
@@ -47,7 +46,7 @@ def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: 
         for use in operation.uses:
             name = use.value.name
             if name in provided or name not in inputs:
-                uses.append(attrs.evolve(use, keyword=True) if behind_gap and not use.positional else use)
+                uses.append(evolve(use, keyword=True) if behind_gap and not use.positional else use)
             elif not use.optional:
                 absent.append(use)
             else:
@@ -104,7 +103,7 @@ def _pruned(operation: Operation, uses: List[Use], live: Sequence[bool], provide
         results = tuple(
             [Value(DISCARD, value.type) if value.name in provided else value for value in operation.results]
         )
-        return attrs.evolve(operation, uses=tuple(uses), results=results)
+        return evolve(operation, uses=tuple(uses), results=results)
     kept = [(value, inner) for value, inner, alive in zip(operation.results, operation.yields, live) if alive]
     spread = isinstance(operation, MapOver) and operation.spread
     # An axis nobody reads still says how many items there are; an item that is a mapping may carry any input.
@@ -117,7 +116,7 @@ def _pruned(operation: Operation, uses: List[Use], live: Sequence[bool], provide
         given = {use.parameter for use in operation.uses if use.parameter in passed or not use.optional}
     body = prune(operation.graph, given, [inner for _, inner in kept], keep)
     reads = {entry.value.name for entry in body.inputs} | set(axes)
-    return attrs.evolve(
+    return evolve(
         operation,
         graph=body,
         uses=tuple([use for use in uses if use.parameter in reads]),

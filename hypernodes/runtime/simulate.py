@@ -9,11 +9,10 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
-import attrs
-
 from hypernodes.errors import OptionError, UnknownNameError
 from hypernodes.lowering.plan import FRAMES, INLINE, Axis, Bundle, Hosted, MapStep, Plan, PlanStep, Slot, Step
 from hypernodes.lowering.text import scoped_name
+from hypernodes.records import evolve
 from hypernodes.runtime.frames import Chunk, Frame, Task
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.schedule import Schedule
@@ -262,10 +261,10 @@ def _sized(plan: Plan, sizes: _Sizes) -> Tuple[Plan, List[int]]:
             first = len(step.body.slots)
             shared = tuple([(first + number, own_slot(items)) for number, items in enumerate(inner)])
             # The row itself has nowhere to go; its slot is one more at the end.
-            body = attrs.evolve(body, slots=(*body.slots, Slot("", None)))
+            body = evolve(body, slots=(*body.slots, Slot("", None)))
             axis = Axis("", own_slot(sizes.items(step)), len(body.slots) - 1)
-            step = attrs.evolve(step, body=body, axes=(axis,), shared=shared, mode="zip", spread=())
-            bundles.append(attrs.evolve(bundle, steps=(step,)))
+            step = evolve(step, body=body, axes=(axis,), shared=shared, mode="zip", spread=())
+            bundles.append(evolve(bundle, steps=(step,)))
         else:
-            bundles.append(attrs.evolve(bundle, payload=None))
-    return attrs.evolve(plan, slots=tuple(slots), bundles=tuple(bundles)), ranges
+            bundles.append(evolve(bundle, payload=None))
+    return evolve(plan, slots=tuple(slots), bundles=tuple(bundles)), ranges

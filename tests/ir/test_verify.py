@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 from graphs import build, random_case, random_map
 
@@ -11,6 +10,7 @@ from hypernodes.ir.graph import Call, Graph, Input, Invoke, MapOver, Use, Value
 from hypernodes.ir.verify import MalformedGraphError, verify
 from hypernodes.lowering import specialise
 from hypernodes.lowering.inline import inline
+from hypernodes.records import evolve
 
 X, Y, Z = Value("x"), Value("y"), Value("z")
 CALL = Call("f", abs, (Use("x", X),), (Y,))
@@ -25,15 +25,15 @@ def with_operation(operation):
 
 BROKEN = {
     "read before its definition": Graph("g", (Input(X),), (Call("f", abs, (Use("x", Z),), (Y,)), CALL), ()),
-    "read as another value": with_operation(attrs.evolve(CALL, uses=(Use("x", Value("x", int)),))),
+    "read as another value": with_operation(evolve(CALL, uses=(Use("x", Value("x", int)),))),
     "defined twice": Graph("g", (Input(X),), (CALL, CALL), (Y,)),
-    "an input defined again": with_operation(attrs.evolve(CALL, results=(X,))),
-    "a parameter passed twice": with_operation(attrs.evolve(CALL, uses=(Use("x", X), Use("x", X)))),
-    "an output never defined": attrs.evolve(GOOD, outputs=(Z,)),
-    "more results than yields": with_operation(attrs.evolve(INVOKE, results=(Y, Z))),
-    "yields what is not returned": with_operation(attrs.evolve(INVOKE, yields=("nothing",))),
-    "a required input left out": with_operation(attrs.evolve(INVOKE, uses=())),
-    "maps over what it does not read": with_operation(attrs.evolve(MAP, axes=("k",))),
+    "an input defined again": with_operation(evolve(CALL, results=(X,))),
+    "a parameter passed twice": with_operation(evolve(CALL, uses=(Use("x", X), Use("x", X)))),
+    "an output never defined": evolve(GOOD, outputs=(Z,)),
+    "more results than yields": with_operation(evolve(INVOKE, results=(Y, Z))),
+    "yields what is not returned": with_operation(evolve(INVOKE, yields=("nothing",))),
+    "a required input left out": with_operation(evolve(INVOKE, uses=())),
+    "maps over what it does not read": with_operation(evolve(MAP, axes=("k",))),
 }
 
 

@@ -9,13 +9,13 @@ import random
 from collections import Counter
 from typing import Dict, Iterable, List, Sequence, Tuple
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import OptionError, UnknownNameError
+from hypernodes.records import evolve
 from hypernodes.runtime.simulate import simulate
 from hypernodes.runtime.timeline import Entry, Timeline
 
@@ -90,7 +90,7 @@ def test_the_longest_remaining_path_goes_first():
     edges.update({"c0": ["x"], "c1": ["c0"], "c2": ["c1"], "c3": ["c2"]})
     plan = graph(edges).plan(backend=threaded(2)).plan
     assert simulate(plan).makespan == 4.0
-    in_order = attrs.evolve(plan, bundles=tuple(attrs.evolve(bundle, rank=0) for bundle in plan.bundles))
+    in_order = evolve(plan, bundles=tuple(evolve(bundle, rank=0) for bundle in plan.bundles))
     assert simulate(in_order).makespan == 6.0
 
 
@@ -173,7 +173,7 @@ def test_no_map_is_wider_than_its_plan_says(workers, sizes, seed):
             frames.setdefault(entry.path[:depth], {}).setdefault(entry.path[depth], []).append(entry)
         for children in frames.values():
             whole = [
-                attrs.evolve(own[0], start=min(e.start for e in own), end=max(e.end for e in own))
+                evolve(own[0], start=min(e.start for e in own), end=max(e.end for e in own))
                 for own in children.values()
             ]
             assert most_at_once(whole) <= width

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Sequence, Set, Tuple
 
 from hypernodes.ir.graph import DISCARD, Call, Graph, MapOver
+from hypernodes.lowering.defaults import spread_name
 from hypernodes.lowering.fuse import Group
 from hypernodes.lowering.last_use import Freed, last_uses
 from hypernodes.lowering.plan import Argument, Axis, Bundle, MapStep, Options, Plan, PlanStep, Slot, SpreadInput, Step
@@ -139,7 +140,8 @@ def _map_step(
     axes = tuple([Axis(name, source[name], inner.get(name, 0)) for name in operation.axes])
     spread: Tuple[SpreadInput, ...] = ()
     if operation.spread:
-        spread = tuple([SpreadInput(i.value.name, inner[i.value.name], i.default) for i in operation.graph.inputs])
+        entries = [(entry.value.name, entry.default) for entry in operation.graph.inputs]
+        spread = tuple([SpreadInput(spread_name(name), inner[name], default) for name, default in entries])
     shared = tuple([(inner[name], slot) for name, slot in source.items() if name not in operation.axes])
     return MapStep(
         operation.name,

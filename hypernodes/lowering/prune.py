@@ -10,6 +10,7 @@ from typing import AbstractSet, List, Sequence, Set, Tuple
 
 from hypernodes.errors import MissingInputError
 from hypernodes.ir.graph import DISCARD, Call, Graph, Input, MapOver, Operation, Use, Value
+from hypernodes.lowering.defaults import with_own_defaults
 from hypernodes.records import evolve
 
 
@@ -115,6 +116,8 @@ def _pruned(operation: Operation, uses: List[Use], live: Sequence[bool], provide
         passed = {use.parameter for use in uses}
         given = {use.parameter for use in operation.uses if use.parameter in passed or not use.optional}
     body = prune(operation.graph, given, [inner for _, inner in kept], keep)
+    if spread:
+        body = with_own_defaults(body)
     reads = {entry.value.name for entry in body.inputs} | set(axes)
     return evolve(
         operation,

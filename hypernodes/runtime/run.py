@@ -110,6 +110,7 @@ class Run:
         self.seat_waits = False
         self._over = False
         used = linked.placements_used
+        self.mixed = len(used) > 1
         self.inline = INLINE in used
         self.processes = ProcessLane(self, resources) if PROCESS in used else None
         self.schedule = Schedule(
@@ -199,7 +200,7 @@ class Run:
                 if self.interrupted is not None:
                     self.note_interrupt()
                 task = self.take_seat()
-                more = self.wake(SEAT)
+                more = not (task is not None and self.threads is not None and self.threads.settled) and self.wake(SEAT)
                 if task is None:
                     done = self.schedule.done
                     self.seat_waits = not done

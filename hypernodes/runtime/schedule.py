@@ -57,6 +57,7 @@ class Schedule:
         self.in_flight = 0
         self.failures: List[Tuple[Optional[Task], BaseException]] = []
         self.stopped = False
+        self.over = False
         self.finished = False
         self._listener = listener
         self._chunk = chunk or (lambda map_run: 1)
@@ -127,7 +128,7 @@ class Schedule:
 
     def stop(self) -> None:
         """Let nothing new start."""
-        self.stopped = True
+        self.stopped = self.over = True
         for heap in self.ready.values():
             heap.clear()
         for stream in self.streams.values():
@@ -187,7 +188,7 @@ class Schedule:
     def _frame_done(self, frame: Frame) -> None:
         map_run = frame.map_run
         if map_run is None:
-            self.finished = True
+            self.finished = self.over = True
             return
         slots, index = frame.slots, frame.index
         for column, slot in zip(map_run.columns, frame.linked.outputs):
@@ -204,7 +205,11 @@ class Schedule:
             column[index] = slots[slot]
         if self._listener is not None:
             self._guarded(self._listener.item_ended, slots)
-        self._stream_on(map_run)
+        if map_run.next < map_run.total and map_run.running < map_run.width:
+            # Others of its items are out, and it is in its stream already: nothing to look into.
+            map_run.running -= 1
+        else:
+            self._stream_on(map_run)
 
     # -- maps ---------------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,18 @@ class ThreadLanes:
                 self._run.ring()
 
     @property
+    def settled(self) -> bool:
+        """Whether every lane there may be is at work and nobody else waits for any: then there is nobody to wake."""
+        run = self._run
+        return (
+            self.reserved >= self._limit
+            and not self.idle
+            and not run.mixed
+            and not run.seat_waits
+            and not run.schedule.over
+        )
+
+    @property
     def stalled(self) -> bool:
         """Whether work is ready and no lane has begun that could take it; read under the run's lock."""
         return not self.active and self._run.schedule.has_ready(THREAD)
@@ -101,7 +113,7 @@ class ThreadLanes:
                 if task is not None:
                     run.settle(task, error)
                 task = schedule.take(THREAD) or self._wait_for_task()
-                more = run.wake(THREAD) if task is not None else self._end()
+                more = self._end() if task is None else not self.settled and run.wake(THREAD)
             if more:
                 self.add()
             if task is None:

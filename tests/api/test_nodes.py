@@ -154,7 +154,6 @@ def test_two_readers_with_different_defaults_keep_their_own():
     assert Pipeline(nodes=[inner]).run() == {"a": 1, "b": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="a spread item without a value gives every reader the default of the first")
 def test_two_readers_with_different_defaults_keep_their_own_in_a_spread_map():
     inner = Pipeline(nodes=[node("a")(lambda x=1: x), node("b")(lambda x=2: x)], name="inner")
     outer = Pipeline(nodes=[inner.as_node(map_over="rows")])

@@ -165,7 +165,8 @@ def node(
     name : str, optional
         What plans, errors and callbacks call the node; the function's name by default.
     cache : bool, optional
-        Whether results may be kept where the pipeline has a cache; by default whatever the pipeline says.
+        Whether results may be kept where the pipeline has a cache; by default whatever the pipeline says. This
+        version keeps nothing yet.
 
     Returns
     -------

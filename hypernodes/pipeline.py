@@ -40,7 +40,7 @@ class Pipeline:
     backend : LocalBackend, optional
         How it runs. A nested pipeline without one takes its parent's; the outermost is sequential by default.
     cache : object, optional
-        Where results of nodes are kept between runs.
+        Where results of nodes will be kept between runs; inherited like the backend. This version keeps nothing yet.
     callbacks : sequence of PipelineCallback, optional
         Told what happens. A nested pipeline without any takes its parent's.
     type_check : bool or "strict"
@@ -99,7 +99,7 @@ class Pipeline:
 
     @property
     def cache(self) -> object:
-        """Where results are kept; None inherits."""
+        """Where results will be kept; None inherits. This version keeps nothing yet."""
         return self._settings.cache
 
     @cache.setter

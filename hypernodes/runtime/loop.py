@@ -131,8 +131,6 @@ class LoopLanes:
         self._loop = loop
         self._poked = False
         self._tasks: Set[asyncio.Task[None]] = set()
-        self.ended = threading.Event()
-        self.ended.set()
 
     def poke(self) -> None:
         """Say that a coroutine bundle is ready; called under the run's lock, from any thread."""

@@ -17,9 +17,10 @@ from hypernodes.lowering.plan import PROCESS, Bundle
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.places import place_of
 from hypernodes.runtime.surroundings import pack
-from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, Place, decode_answer, part
+from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, decode_answer, part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
@@ -83,13 +84,13 @@ class ProcessLane:
             with run.lock:
                 run.note_interrupt()
                 inline = run.take_seat()
-                tasks = [] if inline is not None else self._take()
+                task = None if inline is not None else self._take()
                 done, stopped = run.schedule.done, run.schedule.stopped
                 more = run.wake("seat")
                 run.seat_waits = inline is None and not done
             if more and run.threads is not None:
                 run.threads.add()
-            for task in tasks:
+            if task is not None:
                 self._send(task)
             if inline is not None:
                 error = run.run_here(inline)
@@ -99,7 +100,7 @@ class ProcessLane:
                 return
             elif stopped and self._out:
                 self.abandon()
-            elif not tasks or self._out:
+            elif task is None or self._out:
                 self._wait()
 
     def _wait(self) -> None:
@@ -119,20 +120,18 @@ class ProcessLane:
         elif now - self._stalled_since >= patience:
             run.help_out()
 
-    def _take(self) -> List[Task]:
+    def _take(self) -> Optional[Task]:
         """Take one task if a worker is free; one at a time, since sending may change what is free."""
         schedule = self._run.schedule
         if schedule.stopped or not schedule.has_ready(PROCESS) or not self._courier.free():
-            return []
-        task = schedule.take(PROCESS)
-        return [] if task is None else [task]
+            return None
+        return schedule.take(PROCESS)
 
     def _send(self, task: Task) -> None:
         run = self._run
         try:
             shared, rows = self._rows(task)
-            linked = task.map_run.linked if isinstance(task, Chunk) else task.frame.linked
-            program = linked.parts[0 if isinstance(task, Chunk) else task.bundle]
+            program = _linked(task).parts[_bundle(task).index]
             self._out[id(task)] = task
             self._courier.send(Parcel(id(task), [program, shared, self._surroundings], rows, self._observed))
         except BaseException as error:
@@ -151,7 +150,7 @@ class ProcessLane:
             try:
                 return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
             except NotPicklableError:
-                self._blame(task, bundle, values, place)
+                _blame(task, bundle, values)
                 raise
         map_run = task.map_run
         layout = map_run.layout = map_run.layout or _Layout(map_run)
@@ -161,7 +160,7 @@ class ProcessLane:
             try:
                 shared = part(dumps(fixed, "")) if fixed else NOTHING
             except NotPicklableError:
-                self._blame(task, bundle, [map_run.template[slot] for slot in bundle.imports], place)
+                _blame(task, bundle, [map_run.template[slot] for slot in bundle.imports])
                 raise
             map_run.shared = shared
         rows = [layout.pick(row, task.start + number) for number, row in enumerate(task.rows)]
@@ -180,11 +179,6 @@ class ProcessLane:
             return None
         scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
         return scene.path, scene.frame
-
-    def _blame(self, task: Task, bundle: Bundle, values: List[Any], place: Place) -> None:
-        plan = task.map_run.linked.plan if isinstance(task, Chunk) else task.frame.linked.plan
-        for slot, value in zip(bundle.imports, values):
-            dumps(value, f"{plan.slots[slot].name!r}, which {_readers(bundle)} reads")
 
     def _receive(self, outcome: Outcome) -> None:
         key, parts, fault = outcome
@@ -255,7 +249,7 @@ class _Layout:
     """Which imports of a straight body come from an item's row, and which are shared by all items."""
 
     def __init__(self, map_run: MapRun) -> None:
-        imports = _body_bundle(map_run).imports
+        imports = map_run.linked.plan.bundles[0].imports
         step = map_run.step
         varying_slots = [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
         sources = {slot: number for number, slot in enumerate(varying_slots)}
@@ -281,14 +275,20 @@ class _Layout:
         return pick
 
 
-def _body_bundle(map_run: MapRun) -> Bundle:
-    return map_run.linked.plan.bundles[0]
+def _linked(task: Task) -> LinkedPlan:
+    return task.map_run.linked if isinstance(task, Chunk) else task.frame.linked
 
 
 def _bundle(task: Task) -> Bundle:
-    if isinstance(task, Chunk):
-        return _body_bundle(task.map_run)
-    return task.frame.linked.plan.bundles[task.bundle]
+    """Return the bundle a task runs; the body of a chunk's map has only one."""
+    return _linked(task).plan.bundles[0 if isinstance(task, Chunk) else task.bundle]
+
+
+def _blame(task: Task, bundle: Bundle, values: List[Any]) -> None:
+    """Raise the error of the first value that does not pickle, named as the user knows it."""
+    slots = _linked(task).plan.slots
+    for slot, value in zip(bundle.imports, values):
+        dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
 
 
 def _readers(bundle: Bundle) -> str:

@@ -192,13 +192,16 @@ def _check_types(name: str, operations: Sequence[Operation], producer_of: Dict[s
             produced, wanted = use.value.type, use.wanted
             if produced is UNKNOWN or produced is wanted:
                 continue
-            if use.parameter in axes:
+            mapped_over = use.parameter in axes
+            if mapped_over:
                 bad = unmappable(produced, UNKNOWN if operation.spread else wanted)  # type: ignore[union-attr]
-                shown = f"an iterable of {show(wanted)}" if wanted is not UNKNOWN else "an iterable of items"
             else:
                 bad = clash(produced, wanted) or (strict and not fits(produced, wanted))
-                shown = show(wanted)
             if bad:
+                # Worded only now: this walk is on the construction path, and almost every use passes.
+                shown = show(wanted)
+                if mapped_over:
+                    shown = f"an iterable of {shown if wanted is not UNKNOWN else 'items'}"
                 value = use.value.name
                 producer = producer_of.get(value, f"the input {value}")
                 raise TypeMismatchError(name, value, producer, show(produced), operation.name, use.parameter, shown)

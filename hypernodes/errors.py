@@ -225,12 +225,14 @@ class WorkerDiedError(HyperNodesError, RuntimeError):
     """A worker process that ended while it ran a node.
 
     `exitcode` is the process's exit status, negative for a signal (as in `subprocess`), None when it is unknown.
+    `losses` counts the workers that died with this work.
     """
 
     pipeline: str
     nodes: Tuple[str, ...]
     items: str
     exitcode: object = None
+    losses: int = 1
 
     def __str__(self) -> str:
         code = self.exitcode
@@ -241,8 +243,9 @@ class WorkerDiedError(HyperNodesError, RuntimeError):
         else:
             how = f"exited with code {code}"
         at = f", {self.items}" if self.items else ""
+        again = f" (the last of {self.losses} workers that died with it)" if self.losses > 1 else ""
         return (
-            f"pipeline {self.pipeline!r}: the worker process running {listed(self.nodes)}{at} {how}\n"
+            f"pipeline {self.pipeline!r}: the worker process running {listed(self.nodes)}{at} {how}{again}\n"
             f"  fix: look for a crash in native code, os._exit, or more memory than the machine has"
         )
 

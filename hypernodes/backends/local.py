@@ -33,6 +33,10 @@ class LocalBackend:
     executor : concurrent.futures.Executor, optional
         Used for the threaded or the parallel work instead of threads or processes of the backend's own. It is never
         shut down and never resized.
+    worker_retries : int, optional
+        How often work is tried again whose worker process died: killed, crashed, out of memory. A lost chunk of items
+        is then run again in pieces, which finds the item that kills; so a function may run more than once for an
+        item. With 0 nothing ever does.
 
     Raises
     ------
@@ -51,6 +55,7 @@ class LocalBackend:
         map_execution: str = "sequential",
         max_workers: Optional[int] = None,
         executor: Optional[Executor] = None,
+        worker_retries: int = 1,
     ) -> None:
         modes = (_mode("node_execution", node_execution), _mode("map_execution", map_execution))
         self._by_default = max_workers is None
@@ -60,8 +65,11 @@ class LocalBackend:
             raise OptionError("max_workers", repr(max_workers), "pass a whole number of workers, 1 or more")
         elif max_workers < 1:
             raise OptionError("max_workers", repr(max_workers), "pass 1 or more, or leave it out for a default")
+        if isinstance(worker_retries, bool) or not isinstance(worker_retries, int) or worker_retries < 0:
+            raise OptionError("worker_retries", repr(worker_retries), "pass a whole number, 0 for none")
         if executor is not None:
             _check_executor(executor, modes)
+        self.worker_retries = worker_retries
         self._options = Options(node_execution, map_execution, max_workers)
         self._executor = executor
         self._pool: Any = None
@@ -138,7 +146,7 @@ class LocalBackend:
 
     def __reduce__(self) -> Tuple[object, ...]:
         # Options travel; processes, and an executor, belong to the process they were made in.
-        return LocalBackend, (self.node_execution, self.map_execution, self.max_workers)
+        return LocalBackend, (self.node_execution, self.map_execution, self.max_workers, None, self.worker_retries)
 
 
 def usable_cores() -> int:

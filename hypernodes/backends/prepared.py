@@ -120,7 +120,9 @@ class Prepared:
     def _resources(self, observer: Optional[Observer], events: Optional[Callable[[Any], None]]) -> Resources:
         backend = self.backend
         courier = backend.courier if PROCESS in self.linked.placements_used else None
-        return Resources(backend.max_workers, backend.thread_executor(), courier, observer, events)
+        return Resources(
+            backend.max_workers, backend.thread_executor(), courier, backend.worker_retries, observer, events
+        )
 
     def _opened(self, inputs: Mapping[str, Any]) -> Optional[Dispatcher]:
         if self._callbacks is None:

@@ -56,8 +56,9 @@ def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
 
 def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
     width = map_width(options.items, options.max_workers, depth)
-    # A map whose items run one at a time, node by node, needs no frames of its own: it is a loop within a bundle.
-    loop = width.limit == 1 and options.nodes == "sequential"
+    # A map whose items run one at a time, node by node, where this frame runs, needs no frames of its own: it is a loop
+    # within a bundle. An outermost map in another mode leaves the caller's thread, be it for a single worker.
+    loop = width.limit == 1 and options.nodes == "sequential" and (depth > 0 or options.items == "sequential")
 
     def place(operation: object) -> Tuple[str, str]:
         if type(operation) is Call:

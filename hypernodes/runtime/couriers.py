@@ -29,6 +29,8 @@ class PoolCourier:
     waits for it, which saves the pool's lock on every parcel.
     """
 
+    renews = True
+
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self._idle: List[Worker] = []
@@ -127,6 +129,8 @@ class PoolCourier:
 
 class ExecutorCourier:
     """Parcels as calls on a process executor that belongs to the user: never shut down, never resized."""
+
+    renews = False
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor

@@ -2,23 +2,26 @@
 
 The seat of a run feeds the workers: one parcel is at each worker at a time, so the parent always knows which worker
 runs what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then
-aim at a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. ::
+aim at a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. What a
+dead worker had is sent again, a chunk in pieces, until the item that kills its worker is alone. ::
 
-    Schedule ─take─▶ Parcel ─dumps─▶ Courier ═══▶ worker ═══▶ Courier ─loads─▶ finish
+    Schedule ─take─▶ Shipment ─dumps─▶ Parcel ─Courier═▶ worker ═Courier─▶ Shipment ─loads─▶ finish
+                        ▲                                                     │
+                        └──────── pieces of it, when the worker died ─────────┘
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, Bundle
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
-from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.places import place_of
+from hypernodes.runtime.shipments import Shipment
 from hypernodes.runtime.surroundings import pack
 from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, decode_answer, part
 
@@ -34,6 +37,9 @@ GROWTH = 8
 
 class Courier(Protocol):
     """Carries parcels to workers and answers back, for one run."""
+
+    renews: bool
+    """Whether another worker takes the place of one that died."""
 
     def free(self) -> bool:
         """Return whether a parcel could be sent now."""
@@ -62,7 +68,9 @@ class ProcessLane:
         self._observed = resources.events is not None
         self._courier = resources.courier()
         self._surroundings = part(pack(run.context))
-        self._out: Dict[int, Task] = {}
+        self._retries = resources.worker_retries if self._courier.renews else 0
+        self._out: Dict[int, Shipment] = {}
+        self._again: Deque[Shipment] = deque()
         self._stalled_since: Optional[float] = None
         run.bell = _CourierBell(self._courier)
 
@@ -84,23 +92,23 @@ class ProcessLane:
             with run.lock:
                 run.note_interrupt()
                 inline = run.take_seat()
-                task = None if inline is not None else self._take()
+                shipment = None if inline is not None else self._take()
                 done, stopped = run.schedule.done, run.schedule.stopped
                 more = run.wake("seat")
                 run.seat_waits = inline is None and not done
             if more and run.threads is not None:
                 run.threads.add()
-            if task is not None:
-                self._send(task)
+            if shipment is not None:
+                self._send(shipment)
             if inline is not None:
                 error = run.run_here(inline)
                 with run.lock:
                     run.settle(inline, error)
             elif done:
                 return
-            elif stopped and self._out:
+            elif stopped and (self._out or self._again):
                 self.abandon()
-            elif task is None or self._out:
+            elif shipment is None or self._out:
                 self._wait()
 
     def _wait(self) -> None:
@@ -120,37 +128,38 @@ class ProcessLane:
         elif now - self._stalled_since >= patience:
             run.help_out()
 
-    def _take(self) -> Optional[Task]:
-        """Take one task if a worker is free; one at a time, since sending may change what is free."""
+    def _take(self) -> Optional[Shipment]:
+        """Take one shipment if a worker is free; one at a time, since sending may change what is free."""
         schedule = self._run.schedule
-        if schedule.stopped or not schedule.has_ready(PROCESS) or not self._courier.free():
+        if schedule.stopped or not (self._again or schedule.has_ready(PROCESS)) or not self._courier.free():
             return None
-        return schedule.take(PROCESS)
+        if self._again:
+            return self._again.popleft()
+        task = schedule.take(PROCESS)
+        return None if task is None else Shipment.of(task)
 
-    def _send(self, task: Task) -> None:
-        run = self._run
+    def _send(self, shipment: Shipment) -> None:
         try:
-            shared, rows = self._rows(task)
-            program = _linked(task).parts[_bundle(task).index]
-            self._out[id(task)] = task
-            self._courier.send(Parcel(id(task), [program, shared, self._surroundings], rows, self._observed))
+            shared, rows = self._packed(shipment)
+            program = shipment.linked.parts[shipment.bundle.index]
+            self._out[id(shipment)] = shipment
+            self._courier.send(Parcel(id(shipment), [program, shared, self._surroundings], rows, self._observed))
         except BaseException as error:
-            self._out.pop(id(task), None)
-            with run.lock:
-                run.failed(task, error)
+            self._out.pop(id(shipment), None)
+            with self._run.lock:
+                self._failed(shipment, error)
             return
         # Another worker may be free as well: look again before waiting.
         self._courier.ring()
 
-    def _rows(self, task: Task) -> Tuple[Part, bytes]:
-        bundle = _bundle(task)
-        place = place_of(task)
+    def _packed(self, shipment: Shipment) -> Tuple[Part, bytes]:
+        task, bundle, place = shipment.task, shipment.bundle, shipment.place
         if not isinstance(task, Chunk):
             values = [task.frame.slots[slot] for slot in bundle.imports]
             try:
                 return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
             except NotPicklableError:
-                _blame(task, bundle, values)
+                _blame(shipment, values)
                 raise
         map_run = task.map_run
         layout = map_run.layout = map_run.layout or _Layout(map_run)
@@ -160,17 +169,18 @@ class ProcessLane:
             try:
                 shared = part(dumps(fixed, "")) if fixed else NOTHING
             except NotPicklableError:
-                _blame(task, bundle, [map_run.template[slot] for slot in bundle.imports])
+                _blame(shipment, [map_run.template[slot] for slot in bundle.imports])
                 raise
             map_run.shared = shared
-        rows = [layout.pick(row, task.start + number) for number, row in enumerate(task.rows)]
+        first = task.start + shipment.start
+        rows = [layout.pick(row, number) for number, row in enumerate(shipment.rows, first)]
         try:
             return shared, dumps((place, self._scene(task), layout.varying, rows), "")
         except NotPicklableError:
-            for number, row in enumerate(rows):
-                names = [map_run.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
+            for number, row in enumerate(rows, first):
+                names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
                 for name, value in zip(names, row):
-                    dumps(value, f"{name!r} of item {task.start + number} for {_readers(bundle)}")
+                    dumps(value, f"{name!r} of item {number} for {_readers(bundle)}")
             raise
 
     def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
@@ -182,12 +192,16 @@ class ProcessLane:
 
     def _receive(self, outcome: Outcome) -> None:
         key, parts, fault = outcome
-        task = self._out.pop(key)  # type: ignore[call-overload]
-        run = self._run
+        shipment = self._out.pop(key)  # type: ignore[call-overload]
+        task, run = shipment.task, self._run
         error: Optional[BaseException] = None
         values: Any = None
-        if fault is not None:
-            error = self._death(task, fault) if isinstance(fault, Died) else fault
+        if isinstance(fault, Died):
+            error = self._lost(shipment, fault)
+            if error is None:
+                return
+        elif fault is not None:
+            error = fault
         else:
             header = decode_answer(parts[0])
             try:
@@ -204,32 +218,39 @@ class ProcessLane:
                 task.map_run.pace = (header.seconds / header.completed, header.completed)
         with run.lock:
             if error is not None:
-                run.failed(task, error)
+                self._failed(shipment, error)
             elif isinstance(task, Chunk):
-                run.schedule.finish_chunk(task, values)
+                whole = shipment.put_in(values)
+                if whole is not None:
+                    run.schedule.finish_chunk(task, whole)
             else:
-                for slot, value in zip(_bundle(task).exports, values):
+                for slot, value in zip(shipment.bundle.exports, values):
                     task.frame.slots[slot] = value
                 run.schedule.finish(task)
 
-    def _death(self, task: Task, died: Died) -> WorkerDiedError:
-        bundle = _bundle(task)
-        pipeline, items, start = place_of(task)
-        if start >= 0:
-            count = len(task.rows) if isinstance(task, Chunk) else 1
-            shown = f"item {start}" if count == 1 else f"one of items {start} to {start + count - 1}"
-        else:
-            shown = f"item {'.'.join(map(str, items))}" if items else ""
-        return WorkerDiedError(pipeline, tuple(step.name for step in bundle.steps), shown, died.exitcode)
+    def _failed(self, shipment: Shipment, error: BaseException) -> None:
+        if shipment.gives_up():
+            self._run.failed(shipment.task, error)
+
+    def _lost(self, shipment: Shipment, died: Died) -> Optional[WorkerDiedError]:
+        """Send again what a worker died with, in pieces where that tells more; return the error when that is over."""
+        shipment.losses += 1
+        if self._retries and (shipment.count > 1 or shipment.losses <= self._retries):
+            self._again.extend(shipment.pieces())
+            return None
+        nodes = tuple([step.name for step in shipment.bundle.steps])
+        return WorkerDiedError(shipment.place[0], nodes, shipment.shown_items(), died.exitcode, shipment.losses)
 
     def abandon(self) -> None:
         """End work in flight with its workers: the run has failed, and nobody will read the answers."""
         self._courier.close(abandon=True)
         run = self._run
         with run.lock:
-            for task in self._out.values():
-                run.schedule.drop(task)
+            for shipment in (*self._out.values(), *self._again):
+                if shipment.gives_up():
+                    run.schedule.drop(shipment.task)
             self._out.clear()
+            self._again.clear()
 
     def close(self) -> None:
         self._courier.close(abandon=bool(self._out))
@@ -275,18 +296,9 @@ class _Layout:
         return pick
 
 
-def _linked(task: Task) -> LinkedPlan:
-    return task.map_run.linked if isinstance(task, Chunk) else task.frame.linked
-
-
-def _bundle(task: Task) -> Bundle:
-    """Return the bundle a task runs; the body of a chunk's map has only one."""
-    return _linked(task).plan.bundles[0 if isinstance(task, Chunk) else task.bundle]
-
-
-def _blame(task: Task, bundle: Bundle, values: List[Any]) -> None:
+def _blame(shipment: Shipment, values: Sequence[Any]) -> None:
     """Raise the error of the first value that does not pickle, named as the user knows it."""
-    slots = _linked(task).plan.slots
+    slots, bundle = shipment.linked.plan.slots, shipment.bundle
     for slot, value in zip(bundle.imports, values):
         dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
 

@@ -43,11 +43,15 @@ be one of the executor's own threads does not wait at all, since it could be wai
 
 @attrs.frozen
 class Resources:
-    """What a backend lends to a run: the number of workers, an executor for thread lanes, a courier to processes."""
+    """What a backend lends to a run: the number of workers, an executor for thread lanes, a courier to processes.
+
+    Work that its worker died with is tried on `worker_retries` more of them.
+    """
 
     max_workers: int
     executor: Any = None
     courier: Optional[Callable[[], Courier]] = None
+    worker_retries: int = 0
     listener: Optional[Observer] = None
     events: Optional[Callable[[Any], None]] = None
 

@@ -1,0 +1,117 @@
+"""A task in, what of it travels in one parcel out; after the loss of a worker its pieces, and their results together.
+
+A bundle travels whole. So does a chunk at first; lost with its worker it is sent again in pieces, and theirs in pieces
+again, until what kills its worker is one item. ::
+
+    chunk 0-63 ✗ ─▶ 0-7 ✓  8-15 ✗ ─▶ 8 ✓  9 ✗ (the item)  10 ✓ …      results of all pieces ─▶ the chunk's
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+from hypernodes.lowering.plan import Bundle
+from hypernodes.runtime.frames import Chunk, Task
+from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.places import place_of
+from hypernodes.runtime.wire import Place
+
+PIECES = 8
+"""Pieces a lost chunk is sent again in. Each round that holds a fatal item costs a worker, so few rounds are better
+than few pieces."""
+
+
+class Shipment:
+    """A task on its way: a bundle, or the items of a chunk from number `start` to before number `stop`.
+
+    `losses` counts the workers that died with it, or with a larger shipment that it was a piece of.
+    """
+
+    __slots__ = ("_puzzle", "losses", "start", "stop", "task")
+
+    def __init__(self, task: Task, start: int = 0, stop: int = 1) -> None:
+        self.task = task
+        self.start = start
+        self.stop = stop
+        self.losses = 0
+        self._puzzle: Optional[_Puzzle] = None
+
+    @classmethod
+    def of(cls, task: Task) -> Shipment:
+        """Return the shipment of a whole task."""
+        return cls(task, 0, len(task.rows)) if isinstance(task, Chunk) else cls(task)
+
+    @property
+    def linked(self) -> LinkedPlan:
+        """The plan whose slots its bundle uses."""
+        return self.task.map_run.linked if isinstance(self.task, Chunk) else self.task.frame.linked
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that runs; the body of a chunk's map has only one."""
+        return self.linked.plan.bundles[0 if isinstance(self.task, Chunk) else self.task.bundle]
+
+    @property
+    def rows(self) -> Sequence[Tuple[Any, ...]]:
+        """The rows of its items; none for a bundle."""
+        return self.task.rows[self.start : self.stop] if isinstance(self.task, Chunk) else ()
+
+    @property
+    def count(self) -> int:
+        """How many items it holds; 1 for a bundle."""
+        return self.stop - self.start
+
+    @property
+    def place(self) -> Place:
+        """Where its rows belong."""
+        pipeline, items, first = place_of(self.task)
+        return pipeline, items, first + self.start if first >= 0 else first
+
+    def shown_items(self) -> str:
+        """Return ``item 3``, ``one of items 3 to 9``, ``item 3.1``, or nothing outside of maps."""
+        _, items, first = self.place
+        if first < 0:
+            return f"item {'.'.join(map(str, items))}" if items else ""
+        around = "".join([f"{item}." for item in items])
+        last = first + self.count - 1
+        return f"item {around}{first}" if last == first else f"one of items {around}{first} to {around}{last}"
+
+    def pieces(self) -> List[Shipment]:
+        """Return shipments that hold its items between them; itself when there is one item or bundle."""
+        if self.count == 1:
+            return [self]
+        assert isinstance(self.task, Chunk)
+        self._puzzle = self._puzzle or _Puzzle(self.task)
+        size = -(-self.count // PIECES)
+        pieces = [
+            Shipment(self.task, first, min(first + size, self.stop)) for first in range(self.start, self.stop, size)
+        ]
+        for piece in pieces:
+            piece.losses, piece._puzzle = self.losses, self._puzzle
+        return pieces
+
+    def put_in(self, flat: Sequence[Any]) -> Optional[Sequence[Any]]:
+        """Take the results of its items, laid end to end; return those of the whole chunk once all are there."""
+        return self._puzzle.put_in(self, flat) if self._puzzle is not None else flat
+
+    def gives_up(self) -> bool:
+        """Give up the whole task; False when another piece of it has done so before."""
+        if self._puzzle is None:
+            return True
+        before, self._puzzle.given_up = self._puzzle.given_up, True
+        return not before
+
+
+class _Puzzle:
+    """The results of a chunk that came apart."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._width = len(chunk.map_run.columns)
+        self._left = len(chunk.rows)
+        self._flat: List[Any] = [None] * (self._width * self._left)
+        self.given_up = False
+
+    def put_in(self, piece: Shipment, flat: Sequence[Any]) -> Optional[Sequence[Any]]:
+        self._flat[piece.start * self._width : piece.stop * self._width] = flat
+        self._left -= piece.count
+        return None if self._left else self._flat

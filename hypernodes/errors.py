@@ -221,6 +221,30 @@ class NotPicklableError(HyperNodesError, TypeError):
 
 
 @attrs.define(eq=False)
+class PlacementError(HyperNodesError, ValueError):
+    """A node that cannot do, where it would run, what was asked of it."""
+
+    pipeline: str
+    node: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"pipeline {self.pipeline!r}: node {self.node!r} {self.problem}\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
+class NodeTimeoutError(HyperNodesError, TimeoutError):
+    """A call of a node that took longer than its `timeout`, in seconds; it was cancelled, or its process killed."""
+
+    node: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"node {self.node!r} did not end within its timeout of {self.seconds:g} s"
+
+
+@attrs.define(eq=False)
 class WorkerDiedError(HyperNodesError, RuntimeError):
     """A worker process that ended while it ran a node.
 

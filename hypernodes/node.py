@@ -10,13 +10,14 @@ import importlib
 import inspect
 import sys
 from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Callable, Generic, Optional, Sequence, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Callable, Generic, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 import attrs
 
 from hypernodes.errors import NodeDefinitionError
 from hypernodes.ir.graph import DEFAULT_POLICY, REQUIRED, Call, Policy, Use, Value
 from hypernodes.ir.types import UNKNOWN, hints, show, tuple_elements
+from hypernodes.policy import policy
 
 if TYPE_CHECKING:
     if sys.version_info >= (3, 10):
@@ -154,6 +155,12 @@ def node(
     *,
     name: Optional[str] = None,
     cache: Optional[bool] = None,
+    retries: int = 0,
+    retry_on: Union[Type[Exception], Sequence[Type[Exception]]] = Exception,
+    backoff: float = 0.0,
+    jitter: float = 0.0,
+    timeout: Optional[float] = None,
+    placement: Optional[str] = None,
 ) -> Callable[[Callable[P, R]], Node[P, R]]:
     """Decorate a function so that its parameters and its output can be wired by name.
 
@@ -167,6 +174,22 @@ def node(
     cache : bool, optional
         Whether results may be kept where the pipeline has a cache; by default whatever the pipeline says. This
         version keeps nothing yet.
+    retries : int
+        How often a call that failed is made again, with the same arguments.
+    retry_on : exception class, or sequence of them
+        Which failures are worth it; by default every `Exception`.
+    backoff : float
+        Seconds to wait before the first retry; twice as long before each further one.
+    jitter : float
+        Up to so many seconds more, at random, so that what failed together does not come back together.
+    timeout : float, optional
+        Seconds that one call may take. A coroutine function is then cancelled, and a function in a worker process
+        ends with its process; each is a `NodeTimeoutError`, a TimeoutError that can be retried. A plain function in a
+        thread cannot be stopped, so there a timeout is refused before anything runs; `placement="process"` helps.
+    placement : {"inline", "loop", "thread", "process"}, optional
+        Where the function runs, whatever the mode: in the thread that called `run`, on the event loop (coroutine
+        functions only), in a worker thread or in a worker process. What cannot be pickled can so stay here in a
+        pipeline whose other nodes run in processes.
 
     Returns
     -------
@@ -176,7 +199,8 @@ def node(
     Raises
     ------
     NodeDefinitionError
-        When an output name is no identifier or stands twice, or the function's parameters cannot be known or wired.
+        When an output name is no identifier or stands twice, the function's parameters cannot be known or wired, or
+        an option makes no sense.
 
     Examples
     --------
@@ -194,14 +218,15 @@ def node(
     def decorate(fn: Callable[P, R]) -> Node[P, R]:
         names = _checked_outputs(fn, output_name)
         label = name or _name_of(fn, names)
+        is_coroutine = _is_coroutine(fn)
         spelled = output_name if isinstance(output_name, str) else names
         return Node(
             fn,
             label,
             spelled,
             _parameters(fn, label),
-            _is_coroutine(fn),
-            Policy(cache) if cache is not None else DEFAULT_POLICY,
+            is_coroutine,
+            policy(label, is_coroutine, cache, retries, retry_on, backoff, jitter, timeout, placement),
         )
 
     return decorate

@@ -7,8 +7,8 @@ import threading
 from concurrent.futures import Executor
 from typing import Any, Optional, Tuple
 
-from hypernodes.errors import ClosedError, OptionError, did_you_mean
-from hypernodes.lowering.plan import Options
+from hypernodes.errors import ClosedError, OptionError, PlacementError, did_you_mean
+from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 
 MODES = ("sequential", "async", "threaded", "parallel")
 
@@ -73,6 +73,7 @@ class LocalBackend:
         self._options = Options(node_execution, map_execution, max_workers)
         self._executor = executor
         self._pool: Any = None
+        self._native_threads = 1
         self._guard = threading.Lock()
         self._closed = False
 
@@ -105,6 +106,27 @@ class LocalBackend:
         """Return the executor for thread lanes; None for threads of our own."""
         return None if self._executor is None or is_remote(self._executor) else self._executor
 
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that needs what only processes of our own can do.
+
+        Raises
+        ------
+        PlacementError
+            For a plain function with a timeout on a process executor of the user's.
+        """
+        if self._executor is None or not is_remote(self._executor):
+            return
+        for bundle in timed_bundles(plan):
+            name = next(step.name for step in calls_in(bundle.steps) if step.policy.timeout is not None)
+            kind = type(self._executor).__name__
+            raise PlacementError(
+                plan.name,
+                name,
+                f"has a timeout and would run in a process of a {kind}, which cannot be killed alone",
+                "leave out executor= (hypernodes then starts processes of its own), make the node a coroutine "
+                "function, or leave out the timeout",
+            )
+
     def courier(self) -> Any:
         """Return what carries the parcels of one run to worker processes."""
         # Imported at the first parallel run: loky and the pool cost more to import than all the rest.
@@ -118,10 +140,13 @@ class LocalBackend:
             if self._closed:
                 raise ClosedError("this LocalBackend")
             if self._pool is None:
+                cores = usable_cores()
                 # A default made for waiting threads would be too many processes.
-                size = min(self.max_workers, usable_cores()) if self._by_default else self.max_workers
+                size = min(self.max_workers, cores) if self._by_default else self.max_workers
                 self._pool = WorkerPool(size, serve)
-            return PoolCourier(self._pool)
+                # Together, numerical libraries in the workers start one thread for each core.
+                self._native_threads = max(1, cores // size)
+            return PoolCourier(self._pool, self._native_threads)
 
     def close(self) -> None:
         """End the worker processes, if any were started; the executor that was passed in stays as it is."""

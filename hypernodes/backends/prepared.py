@@ -168,7 +168,7 @@ def prepare(
     callbacks: Optional[Callbacks] = None,
     root_map: bool = False,
 ) -> Prepared:
-    """Lower one kind of run of a graph.
+    """Lower one kind of run of a graph, and see that the backend can run it.
 
     Parameters
     ----------
@@ -183,6 +183,7 @@ def prepare(
     """
     with collection.paused():
         plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
+        backend.check(plan)
         return Prepared(plan, backend, callbacks, root_map, provided)
 
 
@@ -200,7 +201,7 @@ def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:
 
 def _needs_services(plan: Plan) -> bool:
     for step in steps_of(plan):
-        if isinstance(step, Hosted) or (isinstance(step, Step) and step.is_coroutine):
+        if isinstance(step, Hosted) or (isinstance(step, Step) and (step.is_coroutine or step.policy.governs_calls)):
             return True
         if isinstance(step, MapStep) and _needs_services(step.body):
             return True

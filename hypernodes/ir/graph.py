@@ -10,7 +10,7 @@ by an input or by one operation, and read by name::
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Tuple, Union
+from typing import Callable, Dict, Optional, Tuple, Type, Union
 
 import attrs
 import msgspec
@@ -81,11 +81,31 @@ class Use(msgspec.Struct, frozen=True):
         return self.parameter, self.value, self.wanted, self.optional, self.keyword, self.positional
 
 
+PLACEMENTS = ("inline", "loop", "thread", "process")
+"""Where a function can run: the caller's own thread, the event loop, a worker thread, a worker process."""
+
+
 @attrs.frozen
 class Policy:
-    """What the user asked of one node beyond calling it."""
+    """What the user asked of one node beyond calling it.
+
+    A call that raises one of `retry_on` is tried up to `retries` times more, after `backoff` seconds that double each
+    time and up to `jitter` more; each try ends after `timeout` seconds. `placement` is one of `PLACEMENTS`, None for
+    what the mode says.
+    """
 
     cache: Optional[bool] = None
+    retries: int = 0
+    retry_on: Tuple[Type[BaseException], ...] = (Exception,)
+    backoff: float = 0.0
+    jitter: float = 0.0
+    timeout: Optional[float] = None
+    placement: Optional[str] = None
+
+    @property
+    def governs_calls(self) -> bool:
+        """Whether a call is more than a call: it may be repeated, or cut short."""
+        return bool(self.retries) or self.timeout is not None
 
 
 DEFAULT_POLICY = Policy()

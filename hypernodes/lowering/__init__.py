@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import AbstractSet, Callable, Dict, List, Sequence, Tuple
 
-from hypernodes.ir.graph import Call, Graph, MapOver
+from hypernodes.ir.graph import Call, Graph, MapOver, Operation
 from hypernodes.lowering import concurrent, parallel, sequential
 from hypernodes.lowering.assemble import assemble
 from hypernodes.lowering.fuse import Group, Placed
 from hypernodes.lowering.inline import inline
-from hypernodes.lowering.placement import Placing, place_frame
+from hypernodes.lowering.placement import Placing, pins, place_call, place_frame
 from hypernodes.lowering.plan import FRAMES, INLINE, PROCESS, Bundle, Hosted, Options, Plan
 from hypernodes.lowering.prune import prune
 from hypernodes.lowering.widths import Width, map_width
@@ -47,8 +47,10 @@ def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
     ------
     NotPicklableError
         When something has to cross to a worker process and cannot.
+    PlacementError
+        When a node's timeout could not be kept where it would run.
     """
-    placing = place_frame(options, depth)
+    placing = place_frame(options, depth, bool(pins(graph)))
     if placing.hosted:
         return _hosted(graph, options, depth, placing)
     return _frame(graph, options, depth, placing)
@@ -58,17 +60,19 @@ def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan
     width = map_width(options.items, options.max_workers, depth)
     # A map whose items run one at a time, node by node, where this frame runs, needs no frames of its own: it is a loop
     # within a bundle. An outermost map in another mode leaves the caller's thread, be it for a single worker.
-    loop = width.limit == 1 and options.nodes == "sequential" and (depth > 0 or options.items == "sequential")
+    one_by_one = width.limit == 1 and options.nodes == "sequential" and (depth > 0 or options.items == "sequential")
 
-    def place(operation: object) -> Tuple[str, str]:
-        if type(operation) is Call:
-            if operation.is_coroutine:
-                return placing.coroutine, placing.coroutine_reason
-            return placing.plain, placing.plain_reason
-        return (placing.plain, placing.plain_reason) if loop else (FRAMES, "a frame for each item")
+    def is_loop(operation: MapOver) -> bool:
+        return one_by_one and pins(operation.graph) <= {placing.plain}
+
+    def place(operation: Operation) -> Tuple[str, str]:
+        if isinstance(operation, Call):
+            return place_call(operation, placing, graph.name)
+        assert isinstance(operation, MapOver)
+        return (placing.plain, placing.plain_reason) if is_loop(operation) else (FRAMES, "a frame for each item")
 
     def body(operation: MapOver) -> Tuple[Plan, Width]:
-        if loop:
+        if is_loop(operation):
             inner = evolve(options, items="sequential")
             return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1)), width
         return lower(operation.graph, options, depth + 1), width

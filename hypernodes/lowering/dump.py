@@ -14,7 +14,7 @@ from typing import Any, Optional, Tuple, Union
 import msgspec
 
 from hypernodes.errors import PlanVersionError
-from hypernodes.ir.graph import REQUIRED
+from hypernodes.ir.graph import REQUIRED, Policy
 from hypernodes.ir.text import default_text
 from hypernodes.ir.types import UNKNOWN, show
 from hypernodes.lowering.plan import Bundle, Hosted, MapStep, Options, Plan, PlanStep, Step
@@ -40,6 +40,16 @@ class ArgumentDump(msgspec.Struct, frozen=True):
     keyword: bool
 
 
+class PolicyDump(msgspec.Struct, frozen=True):
+    """When a call is made again, and when it is ended; times in seconds, exception classes as ``module:qualname``."""
+
+    retries: int
+    retry_on: Tuple[str, ...]
+    backoff: float
+    jitter: float
+    timeout: Optional[float]
+
+
 class CallDump(msgspec.Struct, frozen=True, tag="call"):
     """One call of `function`; `scope` are the nested pipelines it was inlined from, outermost first."""
 
@@ -51,6 +61,7 @@ class CallDump(msgspec.Struct, frozen=True, tag="call"):
     scope: Tuple[str, ...]
     coroutine: bool
     unpack: bool
+    policy: Optional[PolicyDump] = None
 
 
 class AxisDump(msgspec.Struct, frozen=True):
@@ -255,8 +266,14 @@ def _step(step: PlanStep) -> StepDump:
             scope,
             step.is_coroutine,
             step.unpack,
+            _policy(step.policy) if step.policy.governs_calls else None,
         )
     return _map(step, scope)
+
+
+def _policy(policy: Policy) -> PolicyDump:
+    classes = tuple([reference(cls) for cls in policy.retry_on])
+    return PolicyDump(policy.retries, classes, policy.backoff, policy.jitter, policy.timeout)
 
 
 def _map(step: MapStep, scope: Tuple[str, ...]) -> MapDump:

@@ -12,7 +12,7 @@ import attrs
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.fuse import Group, Placed, chains
-from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Step
+from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Step, calls_in
 from hypernodes.pickling import dumps
 from hypernodes.records import evolve
 
@@ -59,13 +59,8 @@ def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
 
 def _blame(steps: Sequence[PlanStep]) -> None:
     """Raise the error of the first step that does not pickle, named as the user knows it."""
-    for step in steps:
-        if isinstance(step, Step):
-            dumps(step.fn, f"node {step.name!r}")
-        else:
-            body = step.body if isinstance(step, MapStep) else step.plan
-            for bundle in body.bundles:
-                _blame(bundle.steps)
+    for step in calls_in(steps):
+        dumps(step.fn, f"node {step.name!r}")
 
 
 def _program(bundle: Bundle) -> Program:

@@ -13,21 +13,17 @@ times as much to make.
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Tuple, Union
+from typing import Callable, Iterator, Optional, Sequence, Tuple, Union
 
 import attrs
 import msgspec
 
-from hypernodes.ir.graph import DEFAULT_POLICY, Policy, Scope
+from hypernodes.ir.graph import DEFAULT_POLICY, PLACEMENTS, Policy, Scope
 from hypernodes.lowering.widths import Width
 
-INLINE = "inline"
-LOOP = "loop"
-THREAD = "thread"
-PROCESS = "process"
+INLINE, LOOP, THREAD, PROCESS = PLACEMENTS
 FRAMES = "frames"
-"""Placements: the caller's own thread, the event loop, a worker thread, a worker process, and, for a map whose items
-are scheduled as frames of their own, the schedule itself."""
+"""The placement of a map whose items are scheduled as frames of their own: the schedule itself."""
 
 
 @attrs.frozen
@@ -237,6 +233,34 @@ class Plan:
         from hypernodes.lowering.text import plan_text
 
         return plan_text(self)
+
+
+def is_timed(bundle: Bundle) -> bool:
+    """Return whether the process that runs a bundle may have to be killed for a timeout."""
+    if bundle.placement != PROCESS:
+        return False
+    return any(step.policy.timeout is not None and not step.is_coroutine for step in calls_in(bundle.steps))
+
+
+def timed_bundles(plan: Plan) -> Iterator[Bundle]:
+    """Yield the bundles of a plan, and of the frames of its maps, for which `is_timed` holds."""
+    for bundle in plan.bundles:
+        if is_timed(bundle):
+            yield bundle
+        elif bundle.placement == FRAMES:
+            for step in bundle.steps:
+                if isinstance(step, MapStep):
+                    yield from timed_bundles(step.body)
+
+
+def calls_in(steps: Sequence[PlanStep]) -> Iterator[Step]:
+    """Yield the calls among steps, those in the bodies of maps and of hosted frames included."""
+    for step in steps:
+        if isinstance(step, Step):
+            yield step
+        else:
+            for bundle in (step.body if isinstance(step, MapStep) else step.plan).bundles:
+                yield from calls_in(bundle.steps)
 
 
 def _shown(record: msgspec.Struct, hidden: Tuple[str, ...]) -> str:

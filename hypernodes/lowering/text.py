@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence
 
+from hypernodes.ir.graph import Policy
 from hypernodes.lowering.plan import Bundle, Hosted, Plan, PlanStep, Step
 
 COLUMNS = 100
@@ -38,6 +39,18 @@ def scoped_name(step: PlanStep) -> str:
     """Return a step's name behind those of the nested pipelines it was inlined from, joined by dots."""
     scope = None if isinstance(step, Hosted) else step.scope
     return ".".join([*(scope.path if scope else ()), step.name])
+
+
+def policy_text(policy: Policy) -> str:
+    """Return ``retries 3 on TimeoutError, backoff 0.5 s, timeout 2 s``."""
+    parts = []
+    if policy.retries:
+        parts.append(f"retries {policy.retries} on {' or '.join([cls.__name__ for cls in policy.retry_on])}")
+    for option in ("backoff", "jitter", "timeout"):
+        seconds = getattr(policy, option)
+        if seconds:
+            parts.append(f"{option} {seconds:g} s")
+    return ", ".join(parts)
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -117,7 +130,8 @@ class _Frame:
         if isinstance(step, Step):
             arguments = [self.passed(argument.parameter, argument.slot) for argument in step.arguments]
             keyword = "await " if step.is_coroutine else ""
-            return _statement(indent, self.slots(step.results), f"{keyword}{scoped_name(step)}", arguments)
+            call = _statement(indent, self.slots(step.results), f"{keyword}{scoped_name(step)}", arguments)
+            return [*call, f"{indent}  {policy_text(step.policy)}"] if step.policy.governs_calls else call
         head = f"map {step.mode} {scoped_name(step)}"
         # Which inputs a spread item carries is up to the item, so an axis without a name.
         items = [f"{'**' if step.spreads else axis.parameter} in {self.slot(axis.slot)}" for axis in step.axes]
@@ -173,4 +187,4 @@ def _statement(indent: str, left: Sequence[str], call: str, arguments: Sequence[
     ]
 
 
-__all__ = ["plan_text", "ranges", "scoped_name", "step_count"]
+__all__ = ["plan_text", "policy_text", "ranges", "scoped_name", "step_count"]

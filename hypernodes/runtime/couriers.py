@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import wait
-from typing import AbstractSet, Any, Dict, List, Optional
+from operator import itemgetter
+from typing import AbstractSet, Any, Dict, List, Optional, Tuple
 
 from hypernodes.runtime import worker as worker_module
 from hypernodes.runtime.pool import Worker, WorkerGone, WorkerPool
-from hypernodes.runtime.wire import Died, Outcome, Parcel, ParcelHeader, decode_answer, encode
+from hypernodes.runtime.wire import (
+    Died,
+    Late,
+    Notice,
+    Outcome,
+    Parcel,
+    ParcelHeader,
+    decode_answer,
+    decode_notice,
+    encode,
+)
 
 
 def _message(parcel: Parcel, held: AbstractSet[str]) -> List[bytes]:
@@ -18,7 +30,7 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> List[bytes]:
     carried = [part for part in parts if part.digest and part.digest not in held]
     program, shared, surroundings = parts
     digests = [part.digest for part in carried]
-    header = ParcelHeader(program.digest, shared.digest, surroundings.digest, digests, parcel.observed)
+    header = ParcelHeader(program.digest, shared.digest, surroundings.digest, digests, parcel.observed, parcel.delay)
     return [encode(header), *[part.data for part in carried], parcel.rows]
 
 
@@ -31,10 +43,12 @@ class PoolCourier:
 
     renews = True
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool, native_threads: int) -> None:
+        self.native_threads: Optional[int] = native_threads
         self._pool = pool
         self._idle: List[Worker] = []
         self._busy: Dict[Worker, Parcel] = {}
+        self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._ringer, False)
         self._rung = False
@@ -72,7 +86,7 @@ class PoolCourier:
         else:
             self._release_idle()
             sources: List[Any] = [self._bell, *self._busy]
-            ready = wait(sources, timeout)
+            ready = wait(sources, self._until_deadline(timeout))
         outcomes: List[Outcome] = []
         for source in ready:
             if source == self._bell:
@@ -80,6 +94,7 @@ class PoolCourier:
                 self._rung = False
                 continue
             assert isinstance(source, Worker)
+            self._deadlines.pop(source, None)
             parcel = self._busy.pop(source)
             try:
                 answer = source.receive()
@@ -90,6 +105,10 @@ class PoolCourier:
                 self._pool.discard(source)
                 outcomes.append((parcel.key, [], error))
             else:
+                if len(answer) == 1:
+                    self._busy[source] = parcel
+                    self._note(source, decode_notice(answer[0]))
+                    continue
                 self._idle.append(source)
                 missing = decode_answer(answer[0]).missing
                 if missing:
@@ -98,6 +117,28 @@ class PoolCourier:
                     self.send(parcel)
                 else:
                     outcomes.append((parcel.key, answer, None))
+        return outcomes + self._late() if self._deadlines else outcomes
+
+    def _note(self, worker: Worker, notice: Notice) -> None:
+        if notice.name:
+            self._deadlines[worker] = (time.monotonic() + notice.seconds, notice)
+
+    def _until_deadline(self, timeout: Optional[float]) -> Optional[float]:
+        if not self._deadlines:
+            return timeout
+        left = max(0.0, min(self._deadlines.values(), key=itemgetter(0))[0] - time.monotonic())
+        return left if timeout is None else min(left, timeout)
+
+    def _late(self) -> List[Outcome]:
+        """Kill the workers whose time is up."""
+        now = time.monotonic()
+        outcomes: List[Outcome] = []
+        for worker, (deadline, notice) in list(self._deadlines.items()):
+            if deadline <= now:
+                del self._deadlines[worker]
+                parcel = self._busy.pop(worker)
+                self._pool.discard(worker)
+                outcomes.append((parcel.key, [], Late(notice.name, notice.seconds)))
         return outcomes
 
     def _release_idle(self) -> None:
@@ -131,6 +172,7 @@ class ExecutorCourier:
     """Parcels as calls on a process executor that belongs to the user: never shut down, never resized."""
 
     renews = False
+    native_threads: Optional[int] = None
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor

@@ -1,7 +1,7 @@
 """Steps of a plan in, code for the interpreter out: each step becomes an instruction specialised to its shape.
 
-What wraps a step (a listener, a retry, a timeout) is applied here, once, when the plan is linked; a plan that nobody
-listens to is linked without, and runs as if wrapping did not exist. ::
+What wraps a step (a listener) or its call (retries, a timeout) is applied here, once, when the plan is linked; a plan
+that nobody listens to is linked without, and runs as if wrapping did not exist. ::
 
     Step ──shape──▶ (fn, slots…) rows ──neighbours of one shape──▶ segments
          ──wrap───▶ closure over the slots                           (interpreter.general)
@@ -17,6 +17,7 @@ from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
 from hypernodes.runtime import interpreter
 from hypernodes.runtime.interpreter import Code, Shape, Slots
 from hypernodes.runtime.items import loop_over
+from hypernodes.runtime.policies import governed, governed_coroutine
 
 Instruction = Callable[[Slots], Any]
 Awaited = Callable[[Slots], Awaitable[None]]
@@ -50,7 +51,7 @@ def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
 
 def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:
     """Return a coroutine function that runs one coroutine step on the event loop."""
-    call, store, frees = _call(step), _store(step), step.frees
+    call, store, frees = _coroutine_call(step), _store(step), step.frees
 
     async def run(slots: Slots) -> None:
         store(slots, await call(slots))
@@ -67,7 +68,7 @@ def _row(step: PlanStep, wrap: Optional[Wrap]) -> Tuple[Shape, Tuple[Any, ...]]:
         return interpreter.general, (wrap.loop(step, code) if wrap else loop_over(step, code), out)
     if isinstance(step, Hosted):
         return interpreter.general, (_hosted(step), out)
-    if wrap is None and not step.is_coroutine and not step.unpack:
+    if wrap is None and not step.is_coroutine and not step.unpack and not step.policy.governs_calls:
         slots = [argument.slot for argument in step.arguments]
         if not any(argument.keyword for argument in step.arguments):
             if not step.frees and len(slots) <= 2:
@@ -85,8 +86,9 @@ _PLAIN = (interpreter.nullary, interpreter.unary, interpreter.binary)
 
 def _instruction(step: Step) -> Instruction:
     """Return a closure that calls the step's function, stores what it returns, and frees what is read no more."""
-    call, store, frees = _call(step), _store(step), step.frees
+    store, frees = _store(step), step.frees
     if step.is_coroutine:
+        call = _coroutine_call(step)
 
         def run(slots: Slots) -> None:
             store(slots, slots[0].wait_for(call(slots)))
@@ -94,6 +96,7 @@ def _instruction(step: Step) -> Instruction:
                 slots[slot] = None
 
     else:
+        call = governed(step, _call(step)) if step.policy.governs_calls else _call(step)
 
         def run(slots: Slots) -> None:
             store(slots, call(slots))
@@ -106,6 +109,10 @@ def _instruction(step: Step) -> Instruction:
 def _hosted(step: Hosted) -> Instruction:
     plan = step.plan
     return lambda slots: slots[0].host(plan, slots)
+
+
+def _coroutine_call(step: Step) -> Instruction:
+    return governed_coroutine(step, _call(step)) if step.policy.governs_calls else _call(step)
 
 
 def _call(step: Step) -> Instruction:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, MapStep, Plan, Step
+from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.link import Wrap, link, link_coroutine
 from hypernodes.runtime.maps import row_filler
@@ -29,6 +29,8 @@ class LinkedPlan:
         Per bundle: the program that is sent to worker processes.
     length : int
         Steps on the critical path, 1 at least.
+    timed : bool
+        Whether a call in a worker process may be late, which only its end would stop.
     """
 
     def __init__(self, plan: Plan, wrap: Optional[Wrap] = None, step: Optional[MapStep] = None) -> None:
@@ -52,6 +54,7 @@ class LinkedPlan:
         self.bodies: Dict[int, LinkedPlan] = {}
         self.placements_used: Set[str] = {placement for placement in self.placements if placement != FRAMES}
         self.straight = plan.straight
+        self.timed = any(map(is_timed, bundles))
         self.fill: Callable[[Slots, Tuple[Any, ...], int], None] = row_filler(step) if step else _no_row
         self.parts: List[Part] = [part(b.payload) if b.payload is not None else NOTHING for b in bundles]
         self.codes: List[Any] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from hypernodes.events.event import (
     ITEM_END,
@@ -47,6 +47,13 @@ class Scene:
 
     def host(self, plan: Plan, slots: Slots) -> None:
         self.services.host(plan, slots, HOSTED)
+
+    def pause(self, seconds: float) -> bool:
+        return bool(self.services.pause(seconds))
+
+    def watch(self, name: str, seconds: float) -> ContextManager[None]:
+        watched: ContextManager[None] = self.services.watch(name, seconds)
+        return watched
 
     def tell(self, kind: str, step: PlanStep, payload: Any) -> None:
         scope = getattr(step, "scope", None)

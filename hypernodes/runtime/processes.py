@@ -16,14 +16,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
-from hypernodes.errors import NotPicklableError, WorkerDiedError
-from hypernodes.lowering.plan import PROCESS, Bundle
+from hypernodes.errors import NodeTimeoutError, NotPicklableError, WorkerDiedError
+from hypernodes.lowering.plan import PROCESS, Bundle, calls_in
 from hypernodes.pickling import dumps, loads
+from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.policies import delay
 from hypernodes.runtime.shipments import Shipment
 from hypernodes.runtime.surroundings import pack
-from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, decode_answer, part
+from hypernodes.runtime.wire import NOTHING, Died, Late, Outcome, Parcel, Part, decode_answer, part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
@@ -40,6 +42,9 @@ class Courier(Protocol):
 
     renews: bool
     """Whether another worker takes the place of one that died."""
+
+    native_threads: Optional[int]
+    """How many threads numerical libraries may start in one worker; None for workers that are not ours to tell."""
 
     def free(self) -> bool:
         """Return whether a parcel could be sent now."""
@@ -67,7 +72,7 @@ class ProcessLane:
         self._events = resources.events
         self._observed = resources.events is not None
         self._courier = resources.courier()
-        self._surroundings = part(pack(run.context))
+        self._surroundings = part(pack(run.context, self._courier.native_threads))
         self._retries = resources.worker_retries if self._courier.renews else 0
         self._out: Dict[int, Shipment] = {}
         self._again: Deque[Shipment] = deque()
@@ -78,7 +83,8 @@ class ProcessLane:
         """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
         left = map_run.total - map_run.next
         seconds, last = map_run.pace
-        if not last:
+        if not last or map_run.linked.timed:
+            # An item that is late takes its worker with it; others must not go with them.
             return 1
         by_time = TARGET_SECONDS / seconds if seconds > 0 else left
         # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail.
@@ -143,7 +149,8 @@ class ProcessLane:
             shared, rows = self._packed(shipment)
             program = shipment.linked.parts[shipment.bundle.index]
             self._out[id(shipment)] = shipment
-            self._courier.send(Parcel(id(shipment), [program, shared, self._surroundings], rows, self._observed))
+            parts = [program, shared, self._surroundings]
+            self._courier.send(Parcel(id(shipment), parts, rows, self._observed, shipment.delay))
         except BaseException as error:
             self._out.pop(id(shipment), None)
             with self._run.lock:
@@ -196,8 +203,8 @@ class ProcessLane:
         task, run = shipment.task, self._run
         error: Optional[BaseException] = None
         values: Any = None
-        if isinstance(fault, Died):
-            error = self._lost(shipment, fault)
+        if isinstance(fault, (Died, Late)):
+            error = self._lost(shipment, fault) if isinstance(fault, Died) else self._timed_out(shipment, fault)
             if error is None:
                 return
         elif fault is not None:
@@ -240,6 +247,21 @@ class ProcessLane:
             return None
         nodes = tuple([step.name for step in shipment.bundle.steps])
         return WorkerDiedError(shipment.place[0], nodes, shipment.shown_items(), died.exitcode, shipment.losses)
+
+    def _timed_out(self, shipment: Shipment, late: Late) -> Optional[NodeTimeoutError]:
+        """Send again, after the backoff, what was late and may be tried again; return the error when it may not."""
+        error = NodeTimeoutError(late.name, late.seconds)
+        policy = next(step.policy for step in calls_in(shipment.bundle.steps) if step.name == late.name)
+        if shipment.lates < policy.retries and isinstance(error, policy.retry_on):
+            shipment.delay = delay(policy, shipment.lates)
+            shipment.lates += 1
+            self._again.append(shipment)
+            return None
+        items = shipment.shown_items()
+        add_note(error, f"node {late.name!r} of pipeline {shipment.place[0]!r}{items and ', '}{items}")
+        if policy.retries and isinstance(error, policy.retry_on):
+            add_note(error, f"tried {policy.retries + 1} times")
+        return error
 
     def abandon(self) -> None:
         """End work in flight with its workers: the run has failed, and nobody will read the answers."""

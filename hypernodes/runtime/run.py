@@ -16,7 +16,7 @@ import contextvars
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
 
 import attrs
 
@@ -41,6 +41,9 @@ GRACE = 1.0
 be one of the executor's own threads does not wait at all, since it could be waiting for itself."""
 
 
+_PAUSING = threading.Lock()
+
+
 @attrs.frozen
 class Resources:
     """What a backend lends to a run: the number of workers, an executor for thread lanes, a courier to processes.
@@ -57,15 +60,20 @@ class Resources:
 
 
 class Services:
-    """What code of a bundle may ask of the run, through slot 0: an event loop to wait on, a frame run on the spot."""
+    """What code of a bundle may ask of the run, through slot 0.
 
-    __slots__ = ("_hosted", "_loop", "_thread", "_waiting")
+    An event loop to wait on, a frame run on the spot, a pause that ends when the run is stopped, and, in a worker
+    process, somebody who watches the clock.
+    """
+
+    __slots__ = ("_hosted", "_loop", "_stopped", "_thread", "_waiting")
 
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         self._loop = loop
         self._waiting: Optional[Waiting] = None
         self._hosted: Dict[Tuple[int, bool], LinkedPlan] = {}
         self._thread = LoopThread()
+        self._stopped: Optional[threading.Event] = None
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
@@ -85,6 +93,22 @@ class Services:
         if waiting is not None:
             waiting.cancel()
 
+    def pause(self, seconds: float) -> bool:
+        """Wait, and return whether the run still goes on."""
+        with _PAUSING:
+            stopped = self._stopped = self._stopped or threading.Event()
+        return not stopped.wait(seconds)
+
+    def stop(self) -> None:
+        """End every pause, those to come included."""
+        with _PAUSING:
+            self._stopped = self._stopped or threading.Event()
+        self._stopped.set()
+
+    def watch(self, name: str, seconds: float) -> ContextManager[None]:
+        """Return a block that ends with its process if it takes longer than `seconds`."""
+        raise AssertionError("only a worker process can be ended")
+
     def host(self, plan: Plan, slots: Slots, observer: Optional[Observer] = None) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
         key = (id(plan), observer is not None)
@@ -93,6 +117,7 @@ class Services:
             linked = self._hosted[key] = LinkedPlan(plan, observer)
         run = Run(linked, slots, Resources(plan.options.max_workers, listener=observer), self)
         run.work()
+        self._stopped = None
         for task, error in run.schedule.failures:
             raise error if task is None else in_items(task, error)
 
@@ -138,6 +163,7 @@ class Run:
     def failed(self, task: Optional[Task], error: BaseException) -> None:
         """Record a failure and let everything that runs come to an end."""
         self.schedule.fail(task, error)
+        self.services.stop()
         if self.loop is not None:
             self.loop.cancel()
 

@@ -24,16 +24,19 @@ than few pieces."""
 class Shipment:
     """A task on its way: a bundle, or the items of a chunk from number `start` to before number `stop`.
 
-    `losses` counts the workers that died with it, or with a larger shipment that it was a piece of.
+    `losses` counts the workers that died with it, or with a larger shipment that it was a piece of; `lates` how often
+    its time was up. `delay` are seconds to wait before it is run again.
     """
 
-    __slots__ = ("_puzzle", "losses", "start", "stop", "task")
+    __slots__ = ("_puzzle", "delay", "lates", "losses", "start", "stop", "task")
 
     def __init__(self, task: Task, start: int = 0, stop: int = 1) -> None:
         self.task = task
         self.start = start
         self.stop = stop
         self.losses = 0
+        self.lates = 0
+        self.delay = 0.0
         self._puzzle: Optional[_Puzzle] = None
 
     @classmethod

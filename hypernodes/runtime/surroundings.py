@@ -9,19 +9,31 @@ from __future__ import annotations
 import contextvars
 import os
 import sys
-from typing import Any, Dict, List, Tuple, cast
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
 
+NATIVE_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""Where numerical libraries look, when they are loaded, for the number of threads to start; the list is loky's."""
+
 Packed = Tuple[str, List[str], Dict[str, str], List[bytes]]
 
 
-def pack(context: contextvars.Context) -> bytes:
+def pack(context: contextvars.Context, threads: Optional[int]) -> bytes:
     """Return working directory, module path, environment and context variables as bytes.
 
-    A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle of this
-    process in them, and no node asked for it to be sent.
+    A numerical library in a worker may start so many `threads` unless the environment has a number for it; None leaves
+    it alone. A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle
+    of this process in them, and no node asked for it to be sent.
     """
     variables: List[bytes] = []
     for variable, value in context.items():
@@ -33,7 +45,9 @@ def pack(context: contextvars.Context) -> bytes:
         directory = os.getcwd()
     except OSError:
         directory = ""
-    packed: Packed = (directory, list(sys.path), dict(os.environ), variables)
+    limits = {} if threads is None else dict.fromkeys(NATIVE_THREADS, str(threads))
+    environment = {**limits, **os.environ}
+    packed: Packed = (directory, list(sys.path), environment, variables)
     return dumps(packed, "the surroundings of the run")
 
 

@@ -1,7 +1,8 @@
 """What crosses between a run and its worker processes: headers in and out of bytes, and parts sent once per worker.
 
-A message to a worker is ``header, carried parts..., rows``; its answer is ``header, results``. A *part* (a program, the
-values all items share, the surroundings) travels with the first parcel that needs it and is known by its digest after.
+A message to a worker is ``header, carried parts..., rows``; its answer is ``header, results``, and before that, for
+each call with a timeout, a notice alone when it begins and when it has ended. A *part* (a program, the values all items
+share, the surroundings) travels with the first parcel that needs it and is known by its digest after.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import msgspec
 
 
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
-    """Digests of the parts a parcel needs, and of those it carries."""
+    """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds."""
 
     program: str
     shared: str
     surroundings: str
     carried: List[str]
     observed: bool = False
+    delay: float = 0.0
 
 
 class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
@@ -34,6 +36,13 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     seconds: float
     has_events: bool = False
     missing: List[str] = []
+
+
+class Notice(msgspec.Struct, array_like=True, gc=False):
+    """A worker begins a call of node `name` that may take so many seconds; without a name, the call has ended."""
+
+    name: str = ""
+    seconds: float = 0.0
 
 
 @attrs.frozen
@@ -55,6 +64,7 @@ def part(data: bytes) -> Part:
 _parcel_encoder = msgspec.msgpack.Encoder()
 _parcel_decoder = msgspec.msgpack.Decoder(ParcelHeader)
 _answer_decoder = msgspec.msgpack.Decoder(AnswerHeader)
+_notice_decoder = msgspec.msgpack.Decoder(Notice)
 
 
 def encode(header: object) -> bytes:
@@ -72,6 +82,11 @@ def decode_answer(data: bytes) -> AnswerHeader:
     return _answer_decoder.decode(data)
 
 
+def decode_notice(data: bytes) -> Notice:
+    """Read a notice of a worker."""
+    return _notice_decoder.decode(data)
+
+
 Place = Tuple[str, Tuple[int, ...], int]
 """Where rows belong: the pipeline's path, the item indices of the enclosing frames, and the first row's own index, -1
 when the one row is a bundle of a frame and no item."""
@@ -85,6 +100,7 @@ class Parcel:
     parts: List[Part]
     rows: bytes
     observed: bool
+    delay: float = 0.0
 
 
 class Died(Exception):
@@ -93,6 +109,15 @@ class Died(Exception):
     def __init__(self, exitcode: Optional[int]) -> None:
         super().__init__(exitcode)
         self.exitcode = exitcode
+
+
+class Late(Exception):
+    """A worker was killed because a call of node `name` took longer than its `seconds`."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(name, seconds)
+        self.name = name
+        self.seconds = seconds
 
 
 Outcome = Tuple[object, List[bytes], Optional[Exception]]

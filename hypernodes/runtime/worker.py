@@ -7,10 +7,11 @@ of our own, which hears from its pipe, and for a process executor of the user's,
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
@@ -23,7 +24,7 @@ from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
 from hypernodes.runtime.observe import HOSTED, Scene
 from hypernodes.runtime.run import Services
-from hypernodes.runtime.wire import AnswerHeader, ParcelHeader, decode_parcel, encode
+from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
 
 KEPT = 64
 """Parts a worker keeps; beyond, the one used longest ago goes, and would be sent again."""
@@ -35,11 +36,28 @@ _surroundings: List[Any] = []
 _own_environment: Dict[str, str] = {}
 
 
-_services = Services()
+class _WorkerServices(Services):
+    """Services in a worker process, whose parent can kill it."""
+
+    __slots__ = ("connection",)
+
+    connection: Connection
+
+    @contextlib.contextmanager
+    def watch(self, name: str, seconds: float) -> Iterator[None]:
+        self.connection.send(encode(Notice(name, seconds)))
+        try:
+            yield
+        finally:
+            self.connection.send(encode(Notice()))
+
+
+_services = _WorkerServices()
 
 
 def serve(connection: Connection) -> None:
     """Answer parcels until the pipe closes."""
+    _services.connection = connection
     while True:
         parts = connection.receive()
         if parts is None:
@@ -75,6 +93,8 @@ def answer(parts: List[bytes]) -> List[bytes]:
         program, code, shared, context = _unpacked(header)
         received: Any = loads(parts[-1])
         (pipeline, items, first), scene, varying, rows = received
+        if header.delay:
+            time.sleep(header.delay)
         started = time.perf_counter()
         for number, row in enumerate(rows):
             own = (*items, first + number) if first >= 0 else items

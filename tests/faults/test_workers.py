@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
+from hypernodes.backends.local import usable_cores
 from hypernodes.errors import OptionError, WorkerDiedError
 
 ITEMS = 300
@@ -147,3 +148,24 @@ def test_a_broken_executor_of_the_user_is_a_dead_worker():
 def test_worker_retries_is_a_whole_number(given):
     with pytest.raises(OptionError, match="worker_retries"):
         LocalBackend(worker_retries=given)
+
+
+def native_threads(workers: int) -> str:
+    @node(output_name="y")
+    def threads(x):
+        return os.environ["OPENBLAS_NUM_THREADS"]
+
+    with LocalBackend(map_execution="parallel", max_workers=workers) as backend:
+        (found,) = set(Pipeline(nodes=[threads], backend=backend).map(inputs={"x": [1, 2]}, map_over="x")["y"])
+    return found
+
+
+def test_numerical_libraries_share_the_cores(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    cores = usable_cores()
+    assert native_threads(1) == str(cores)
+    assert native_threads(cores) == "1"
+    assert native_threads(cores + 1) == "1"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
+    assert native_threads(1) == "5"

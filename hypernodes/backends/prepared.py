@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from operator import itemgetter
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes import collection
 from hypernodes.backends.local import LocalBackend
@@ -19,10 +19,12 @@ from hypernodes.ir.graph import Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import PROCESS, Hosted, MapStep, Plan, Step
 from hypernodes.runtime.arun import arun_plan
+from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.faults import add_note, located, short, steps_of
 from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.observe import Observer, Scene, nested_run, step_counts
+from hypernodes.runtime.maps import Listener
+from hypernodes.runtime.observe import Observer, Scene, nested_run, silent, step_counts
 from hypernodes.runtime.places import located_task
 from hypernodes.runtime.run import Failures, Resources, Services, run_plan
 
@@ -47,20 +49,21 @@ class Prepared:
         callbacks: Optional[Callbacks] = None,
         root_map: bool = False,
         provided: Sequence[str] = (),
+        collects: bool = False,
     ) -> None:
         self.plan = plan
         self._provided = frozenset(provided)
         self.backend = backend
         self._callbacks = callbacks
         self._root_map = root_map
-        self._observer = Observer(root_map) if callbacks is not None else None
-        self.linked = LinkedPlan(plan, self._observer)
+        self._listener = _listener(Observer(root_map), collects) if callbacks is not None or collects else None
+        self.linked = LinkedPlan(plan, self._listener)
         self._size = len(plan.slots)
         self._inputs = tuple(zip(plan.input_names, plan.inputs))
         self._names = plan.output_names
         self._pick = _picker(plan.outputs)
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
-        self._bare = self._observer is None and self.linked.inline and not _needs_services(plan)
+        self._bare = self._listener is None and self.linked.inline and not _needs_services(plan)
 
     def run(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once; `inputs` has the names the plan was made for."""
@@ -79,7 +82,7 @@ class Prepared:
                 return dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
         dispatcher = self._opened(inputs)
-        resources = self._resources(self._observer, dispatcher.receive if dispatcher else None)
+        resources = self._resources(self._listener, dispatcher.receive if dispatcher else None)
         failures = run_plan(self.linked, slots, resources, self._slot_zero(dispatcher))
         return self._closed(slots, failures, dispatcher)
 
@@ -88,17 +91,18 @@ class Prepared:
         with nested_run(self.plan) as slot_zero:
             if slot_zero is None:
                 return self.run(inputs)
-            observer = Observer(self._root_map, len(slot_zero(None).frame))
-            linked = LinkedPlan(self.plan, observer)
+            scene = slot_zero(None)
+            listener = _listener(Observer(self._root_map, len(scene.frame)), scene.listener.collects)
+            linked = LinkedPlan(self.plan, listener)
             slots = self._filled(inputs)
-            resources = self._resources(observer, slot_zero(None).sink)
+            resources = self._resources(listener, None if scene.sink is silent else scene.sink)
             return self._closed(slots, run_plan(linked, slots, resources, slot_zero), None)
 
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
         slots = self._filled(inputs)
         dispatcher = self._opened(inputs)
-        resources = self._resources(self._observer, dispatcher.receive if dispatcher else None)
+        resources = self._resources(self._listener, dispatcher.receive if dispatcher else None)
         failures = await arun_plan(self.linked, slots, resources, self._slot_zero(dispatcher))
         return self._closed(slots, failures, dispatcher)
 
@@ -117,11 +121,11 @@ class Prepared:
             slots[slot] = inputs[name]
         return slots
 
-    def _resources(self, observer: Optional[Observer], events: Optional[Callable[[Any], None]]) -> Resources:
+    def _resources(self, listener: Optional[Listener], events: Optional[Callable[[Any], None]]) -> Resources:
         backend = self.backend
         courier = backend.courier if PROCESS in self.linked.placements_used else None
         return Resources(
-            backend.max_workers, backend.thread_executor(), courier, backend.worker_retries, observer, events
+            backend.max_workers, backend.thread_executor(), courier, backend.worker_retries, listener, events
         )
 
     def _opened(self, inputs: Mapping[str, Any]) -> Optional[Dispatcher]:
@@ -132,10 +136,11 @@ class Prepared:
         return dispatcher
 
     def _slot_zero(self, dispatcher: Optional[Dispatcher]) -> Optional[Callable[[Services], Any]]:
-        if dispatcher is None:
+        listener = self._listener
+        if listener is None:
             return None
-        receive, path = dispatcher.receive, (self.plan.name,)
-        return lambda services: Scene(services, receive, path, ())
+        sink, path = dispatcher.receive if dispatcher else silent, (self.plan.name,)
+        return lambda services: Scene(services, sink, path, (), listener)
 
     def _closed(self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher]) -> Dict[str, Any]:
         if failures:
@@ -167,6 +172,7 @@ def prepare(
     backend: LocalBackend,
     callbacks: Optional[Callbacks] = None,
     root_map: bool = False,
+    collects: bool = False,
 ) -> Prepared:
     """Lower one kind of run of a graph, and see that the backend can run it.
 
@@ -180,11 +186,17 @@ def prepare(
         Pipeline path to its callbacks; None when nobody listens.
     root_map : bool
         Whether `graph` is the map around a pipeline.
+    collects : bool
+        Whether a failure stands in for what failed, instead of ending the run.
     """
     with collection.paused():
         plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
         backend.check(plan)
-        return Prepared(plan, backend, callbacks, root_map, provided)
+        return Prepared(plan, backend, callbacks, root_map, provided, collects)
+
+
+def _listener(observer: Observer, collects: bool) -> Union[Observer, Collector]:
+    return Collector(observer) if collects else observer
 
 
 def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:

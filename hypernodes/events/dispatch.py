@@ -22,6 +22,7 @@ from hypernodes.events.event import (
     NESTED_START,
     NODE_END,
     NODE_ERROR,
+    NODE_OVER,
     NODE_START,
     Event,
     FrameKey,
@@ -94,6 +95,10 @@ class Dispatcher:
 
     def _node_error(self, event: Event) -> None:
         self._call(event.path + event.scope, event.items, "on_error", event.name, event.payload)
+
+    def _node_over(self, event: Event) -> None:
+        self._enter(event)
+        self._leave(event)
 
     def _map_start(self, event: Event) -> None:
         self._enter(event)
@@ -171,6 +176,7 @@ _HANDLERS: Dict[str, Callable[[Dispatcher, Event], None]] = {
     NODE_START: Dispatcher._node_start,
     NODE_END: Dispatcher._node_end,
     NODE_ERROR: Dispatcher._node_error,
+    NODE_OVER: Dispatcher._node_over,
     MAP_START: Dispatcher._map_start,
     MAP_END: Dispatcher._map_end,
     NESTED_START: Dispatcher._nested_start,

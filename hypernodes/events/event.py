@@ -10,6 +10,7 @@ import attrs
 NODE_START = "node_start"
 NODE_END = "node_end"
 NODE_ERROR = "node_error"
+NODE_OVER = "node_over"  # it failed, or depends on one that did, and the run goes on
 MAP_START = "map_start"
 MAP_END = "map_end"
 NESTED_START = "nested_start"

@@ -30,7 +30,9 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> List[bytes]:
     carried = [part for part in parts if part.digest and part.digest not in held]
     program, shared, surroundings = parts
     digests = [part.digest for part in carried]
-    header = ParcelHeader(program.digest, shared.digest, surroundings.digest, digests, parcel.observed, parcel.delay)
+    header = ParcelHeader(
+        program.digest, shared.digest, surroundings.digest, digests, parcel.observed, parcel.collects, parcel.delay
+    )
     return [encode(header), *[part.data for part in carried], parcel.rows]
 
 

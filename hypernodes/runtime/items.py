@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Any, Callable, Iterator, List, Sequence, Tuple
 
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.interpreter import Code, Slots, StepFailed, Table, execute, unary
-from hypernodes.runtime.maps import frame_slots, map_columns, row_filler, rows_of
+from hypernodes.runtime.maps import frame_slots, map_columns, rows_of
 
 BLOCK = 4096
 """Items whose results are gathered end to end before they are dealt out to their columns: enough to make that cheap,
@@ -22,14 +22,15 @@ Add = Callable[[Any], None]
 Pick = Callable[[Slots], Any]
 
 
-def loop_over(step: MapStep, code: Code) -> Callable[[Slots], None]:
-    """Return an instruction that runs `code` for each item of a map in turn."""
+def loop_over(
+    step: MapStep, code: Code, fill: Callable[[Slots, Tuple[Any, ...], int], None]
+) -> Callable[[Slots], None]:
+    """Return an instruction that runs `code` for each item of a map in turn, its slots filled by `fill`."""
     outputs = step.body.outputs
     width = len(outputs)
     pick: Pick = itemgetter(*outputs) if outputs else _nothing
     single = step.axes[0].body_slot if len(step.axes) == 1 and not step.spreads else None
     table = code[0][1] if len(code) == 1 and code[0][0] is unary else None
-    fill = row_filler(step)
 
     def run(slots: Slots) -> None:
         given, total = map_columns(step, slots)

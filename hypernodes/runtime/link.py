@@ -17,10 +17,13 @@ from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
 from hypernodes.runtime import interpreter
 from hypernodes.runtime.interpreter import Code, Shape, Slots
 from hypernodes.runtime.items import loop_over
+from hypernodes.runtime.maps import row_filler
 from hypernodes.runtime.policies import governed, governed_coroutine
 
 Instruction = Callable[[Slots], Any]
 Awaited = Callable[[Slots], Awaitable[None]]
+Fill = Callable[[Slots, Tuple[Any, ...], int], None]
+"""Puts the row of an item, and what follows from its index, into the slots of its frame."""
 
 
 class Wrap(Protocol):
@@ -30,7 +33,9 @@ class Wrap(Protocol):
 
     def coroutine(self, step: Step, run: Awaited) -> Awaited: ...
 
-    def loop(self, step: MapStep, code: Code) -> Instruction: ...
+    def loop(self, step: MapStep, code: Code, fill: Fill) -> Instruction: ...
+
+    def filler(self, step: MapStep, fill: Fill) -> Fill: ...
 
 
 def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
@@ -61,11 +66,18 @@ def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:
     return wrap.coroutine(step, run) if wrap else run
 
 
+def link_filler(step: MapStep, wrap: Optional[Wrap] = None) -> Fill:
+    """Return what fills the slots of each item of a map."""
+    fill = row_filler(step)
+    return wrap.filler(step, fill) if wrap else fill
+
+
 def _row(step: PlanStep, wrap: Optional[Wrap]) -> Tuple[Shape, Tuple[Any, ...]]:
     out = step.results[0] if step.results else 0
     if isinstance(step, MapStep):
         code = link([inner for bundle in step.body.bundles for inner in bundle.steps], wrap)
-        return interpreter.general, (wrap.loop(step, code) if wrap else loop_over(step, code), out)
+        fill = link_filler(step, wrap)
+        return interpreter.general, (wrap.loop(step, code, fill) if wrap else loop_over(step, code, fill), out)
     if isinstance(step, Hosted):
         return interpreter.general, (_hosted(step), out)
     if wrap is None and not step.is_coroutine and not step.unpack and not step.policy.governs_calls:

@@ -6,12 +6,11 @@ list here, by the bundle's index.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.interpreter import Slots
-from hypernodes.runtime.link import Wrap, link, link_coroutine
-from hypernodes.runtime.maps import row_filler
+from hypernodes.runtime.link import Fill, Wrap, link, link_coroutine, link_filler
 from hypernodes.runtime.wire import NOTHING, Part, part
 
 
@@ -55,7 +54,7 @@ class LinkedPlan:
         self.placements_used: Set[str] = {placement for placement in self.placements if placement != FRAMES}
         self.straight = plan.straight
         self.timed = any(map(is_timed, bundles))
-        self.fill: Callable[[Slots, Tuple[Any, ...], int], None] = row_filler(step) if step else _no_row
+        self.fill: Fill = link_filler(step, wrap) if step else _no_row
         self.parts: List[Part] = [part(b.payload) if b.payload is not None else NOTHING for b in bundles]
         self.codes: List[Any] = []
         for bundle in bundles:

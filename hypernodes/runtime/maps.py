@@ -17,7 +17,12 @@ from hypernodes.runtime.interpreter import Slots
 
 
 class Listener(Protocol):
-    """Who is told of maps and items; `slots` are a frame's, whose slot 0 is the listener's to fill."""
+    """Who is told of maps and items; `slots` are a frame's, whose slot 0 is the listener's to fill.
+
+    One that `collects` errors may also refuse to start a map, and then fills in its results.
+    """
+
+    collects: bool
 
     def map_started(self, step: MapStep, slots: Slots, template: Slots, total: int) -> None: ...
 
@@ -26,6 +31,10 @@ class Listener(Protocol):
     def item_ended(self, slots: Slots) -> None: ...
 
     def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None: ...
+
+    def refuses(self, step: MapStep, slots: Slots) -> bool: ...
+
+    def column(self, cells: List[Any]) -> List[Any]: ...
 
 
 Columns = List[Any]

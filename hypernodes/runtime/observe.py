@@ -25,28 +25,29 @@ from hypernodes.events.event import (
 )
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute
-from hypernodes.runtime.link import Awaited, Instruction
-from hypernodes.runtime.maps import frame_slots, map_columns, row_filler, rows_of
+from hypernodes.runtime.link import Awaited, Fill, Instruction
+from hypernodes.runtime.maps import frame_slots, map_columns, rows_of
 
 Sink = Callable[[Event], None]
 
 
 class Scene:
-    """Slot 0 of an observed frame: the run's services, and which frame this is."""
+    """Slot 0 of an observed frame: the run's services, which frame this is, and who listens, for runs within it."""
 
-    __slots__ = ("frame", "path", "services", "sink")
+    __slots__ = ("frame", "listener", "path", "services", "sink")
 
-    def __init__(self, services: Any, sink: Sink, path: Tuple[str, ...], frame: FrameKey) -> None:
+    def __init__(self, services: Any, sink: Sink, path: Tuple[str, ...], frame: FrameKey, listener: Any) -> None:
         self.services = services
         self.sink = sink
         self.path = path
         self.frame = frame
+        self.listener = listener
 
     def wait_for(self, coroutine: Any) -> Any:
         return self.services.wait_for(coroutine)
 
     def host(self, plan: Plan, slots: Slots) -> None:
-        self.services.host(plan, slots, HOSTED)
+        self.services.host(plan, slots, self.listener)
 
     def pause(self, seconds: float) -> bool:
         return bool(self.services.pause(seconds))
@@ -62,6 +63,8 @@ class Scene:
 
 class Observer:
     """Wraps steps for linking, and listens to the schedule; it keeps no state, which is all in the scenes."""
+
+    collects = False
 
     def __init__(self, root_map: bool, root_depth: int = 0) -> None:
         self._root_map = root_map
@@ -103,8 +106,11 @@ class Observer:
 
         return observed
 
-    def loop(self, step: MapStep, code: Code) -> Instruction:
-        fill, outputs = row_filler(step), step.body.outputs
+    def filler(self, step: MapStep, fill: Fill) -> Fill:
+        return fill
+
+    def loop(self, step: MapStep, code: Code, fill: Fill) -> Instruction:
+        outputs = step.body.outputs
 
         def run(slots: Slots) -> None:
             given, total = map_columns(step, slots)
@@ -137,7 +143,8 @@ class Observer:
         path = scene.path
         if not self._is_root(scene, step):
             path = (*path, *(step.scope.path if step.scope else ()), step.name)
-        template[0] = Scene(scene.services, scene.sink, path, (*scene.frame, (map_key(step), -1)))
+        frame = (*scene.frame, (map_key(step), -1))
+        template[0] = Scene(scene.services, scene.sink, path, frame, scene.listener)
         scene.tell(MAP_START, step, (total, self._is_root(scene, step)))
 
     def item_started(self, slots: Slots, index: int) -> None:
@@ -151,8 +158,18 @@ class Observer:
     def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None:
         slots[0].tell(MAP_END, step, self._is_root(slots[0], step))
 
+    def refuses(self, step: MapStep, slots: Slots) -> bool:
+        return False
+
+    def column(self, cells: List[Any]) -> List[Any]:
+        return cells
+
     def _is_root(self, scene: Scene, step: MapStep) -> bool:
         return self._root_map and len(scene.frame) == self._root_depth and step.scope is None
+
+
+def silent(event: Event) -> None:
+    """Tell nobody: for runs that need scenes for another reason than callbacks."""
 
 
 _current: contextvars.ContextVar[Optional[Tuple[Scene, Step]]] = contextvars.ContextVar("_current", default=None)
@@ -182,7 +199,7 @@ def nested_run(plan: Plan) -> Iterator[Optional[Callable[[Any], Scene]]]:
     key = step.outputs[0]
     path = (*outer.path, *(step.scope.path if step.scope else ()), step.name)
     outer.tell(NESTED_START, step, (key, step_counts(plan)))
-    yield lambda services: Scene(services, outer.sink, path, (*outer.frame, (key, -1)))
+    yield lambda services: Scene(services, outer.sink, path, (*outer.frame, (key, -1)), outer.listener)
     outer.tell(NESTED_END, step, None)
 
 
@@ -193,7 +210,7 @@ HOSTED = Observer(root_map=False)
 def item_scene(scene: Scene, index: int) -> Scene:
     """Return the scene of an item, from that of its map or of the item before it in the same slots."""
     key = scene.frame[-1][0]
-    return Scene(scene.services, scene.sink, scene.path, (*scene.frame[:-1], (key, index)))
+    return Scene(scene.services, scene.sink, scene.path, (*scene.frame[:-1], (key, index)), scene.listener)
 
 
 def map_key(step: MapStep) -> str:

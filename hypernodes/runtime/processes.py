@@ -17,8 +17,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from hypernodes.errors import NodeTimeoutError, NotPicklableError, WorkerDiedError
+from hypernodes.events.event import NODE_OVER
 from hypernodes.lowering.plan import PROCESS, Bundle, calls_in
 from hypernodes.pickling import dumps, loads
+from hypernodes.runtime.collect import lost
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
@@ -71,6 +73,8 @@ class ProcessLane:
         self._workers = resources.max_workers
         self._events = resources.events
         self._observed = resources.events is not None
+        self._listener = resources.listener
+        self._collects = resources.listener is not None and resources.listener.collects
         self._courier = resources.courier()
         self._surroundings = part(pack(run.context, self._courier.native_threads))
         self._retries = resources.worker_retries if self._courier.renews else 0
@@ -146,28 +150,29 @@ class ProcessLane:
 
     def _send(self, shipment: Shipment) -> None:
         try:
-            shared, rows = self._packed(shipment)
-            program = shipment.linked.parts[shipment.bundle.index]
+            parts = [shipment.linked.parts[shipment.bundle.index], self._shared(shipment), self._surroundings]
+        except BaseException as error:
+            # What all items share is no item's fault.
+            with self._run.lock:
+                self._given_up(shipment, error)
+            return
+        try:
+            rows = self._packed(shipment)
             self._out[id(shipment)] = shipment
-            parts = [program, shared, self._surroundings]
-            self._courier.send(Parcel(id(shipment), parts, rows, self._observed, shipment.delay))
+            self._courier.send(Parcel(id(shipment), parts, rows, self._observed, self._collects, shipment.delay))
         except BaseException as error:
             self._out.pop(id(shipment), None)
             with self._run.lock:
-                self._failed(shipment, error)
+                self._failed(shipment, error, in_items=True)
             return
         # Another worker may be free as well: look again before waiting.
         self._courier.ring()
 
-    def _packed(self, shipment: Shipment) -> Tuple[Part, bytes]:
-        task, bundle, place = shipment.task, shipment.bundle, shipment.place
+    def _shared(self, shipment: Shipment) -> Part:
+        """Return what the items of a chunk's map share, pickled once for all of them."""
+        task = shipment.task
         if not isinstance(task, Chunk):
-            values = [task.frame.slots[slot] for slot in bundle.imports]
-            try:
-                return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
-            except NotPicklableError:
-                _blame(shipment, values)
-                raise
+            return NOTHING
         map_run = task.map_run
         layout = map_run.layout = map_run.layout or _Layout(map_run)
         shared: Optional[Part] = map_run.shared
@@ -176,13 +181,25 @@ class ProcessLane:
             try:
                 shared = part(dumps(fixed, "")) if fixed else NOTHING
             except NotPicklableError:
-                _blame(shipment, [map_run.template[slot] for slot in bundle.imports])
+                _blame(shipment, [map_run.template[slot] for slot in shipment.bundle.imports])
                 raise
             map_run.shared = shared
+        return shared
+
+    def _packed(self, shipment: Shipment) -> bytes:
+        task, bundle, place = shipment.task, shipment.bundle, shipment.place
+        if not isinstance(task, Chunk):
+            values = [task.frame.slots[slot] for slot in bundle.imports]
+            try:
+                return dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
+            except NotPicklableError:
+                _blame(shipment, values)
+                raise
+        layout = task.map_run.layout
         first = task.start + shipment.start
         rows = [layout.pick(row, number) for number, row in enumerate(shipment.rows, first)]
         try:
-            return shared, dumps((place, self._scene(task), layout.varying, rows), "")
+            return dumps((place, self._scene(task), layout.varying, rows), "")
         except NotPicklableError:
             for number, row in enumerate(rows, first):
                 names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
@@ -192,7 +209,7 @@ class ProcessLane:
 
     def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
         """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
-        if not self._observed:
+        if self._listener is None:
             return None
         scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
         return scene.path, scene.frame
@@ -202,6 +219,7 @@ class ProcessLane:
         shipment = self._out.pop(key)  # type: ignore[call-overload]
         task, run = shipment.task, self._run
         error: Optional[BaseException] = None
+        unread = False
         values: Any = None
         if isinstance(fault, (Died, Late)):
             error = self._lost(shipment, fault) if isinstance(fault, Died) else self._timed_out(shipment, fault)
@@ -218,26 +236,56 @@ class ProcessLane:
                 values = loads(parts[1])
             except BaseException as raised:
                 # By a hook, or by a result that cannot be read back.
-                error = raised
+                error, unread = raised, True
             if error is None and not header.ok:
                 error = values
             if isinstance(task, Chunk) and header.completed:
                 task.map_run.pace = (header.seconds / header.completed, header.completed)
         with run.lock:
             if error is not None:
-                self._failed(shipment, error)
-            elif isinstance(task, Chunk):
-                whole = shipment.put_in(values)
-                if whole is not None:
-                    run.schedule.finish_chunk(task, whole)
+                self._failed(shipment, error, in_items=unread)
             else:
-                for slot, value in zip(shipment.bundle.exports, values):
-                    task.frame.slots[slot] = value
-                run.schedule.finish(task)
+                self._arrived(shipment, values)
 
-    def _failed(self, shipment: Shipment, error: BaseException) -> None:
+    def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False) -> None:
+        """Take in a failure, whose place may be in any of its items. Under the lock."""
+        if not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped:
+            self._given_up(shipment, error)
+        elif in_items and shipment.count > 1:
+            self._again.extend(shipment.pieces())
+        else:
+            self._arrived(shipment, self._cells(shipment, error))
+
+    def _given_up(self, shipment: Shipment, error: BaseException) -> None:
         if shipment.gives_up():
             self._run.failed(shipment.task, error)
+
+    def _cells(self, shipment: Shipment, error: Exception) -> List[Any]:
+        """Return a failure in place of each result."""
+        task, bundle = shipment.task, shipment.bundle
+        scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
+        if not isinstance(task, Chunk):
+            # Frames count their steps, to tell when a nested pipeline has ended.
+            for step in bundle.steps:
+                scene.tell(NODE_OVER, step, None)
+        _, items, first = shipment.place
+        cells: List[Any] = []
+        for number in range(shipment.count):
+            own = (*items, first + number) if first >= 0 else items
+            cells.extend([lost(bundle, scene, own, error)] * len(bundle.exports))
+        return cells
+
+    def _arrived(self, shipment: Shipment, values: Sequence[Any]) -> None:
+        """Hand results, laid end to end, to the schedule. Under the lock."""
+        task, schedule = shipment.task, self._run.schedule
+        if isinstance(task, Chunk):
+            whole = shipment.put_in(values)
+            if whole is not None:
+                schedule.finish_chunk(task, whole)
+        else:
+            for slot, value in zip(shipment.bundle.exports, values):
+                task.frame.slots[slot] = value
+            schedule.finish(task)
 
     def _lost(self, shipment: Shipment, died: Died) -> Optional[WorkerDiedError]:
         """Send again what a worker died with, in pieces where that tells more; return the error when that is over."""

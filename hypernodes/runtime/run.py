@@ -26,7 +26,7 @@ from hypernodes.runtime.interpreter import Slots, execute
 from hypernodes.runtime.interrupts import interruptible
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.loop import LoopLanes, LoopThread, Waiting
-from hypernodes.runtime.observe import Observer
+from hypernodes.runtime.maps import Listener
 from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import Courier, ProcessLane
 from hypernodes.runtime.schedule import Schedule
@@ -55,7 +55,7 @@ class Resources:
     executor: Any = None
     courier: Optional[Callable[[], Courier]] = None
     worker_retries: int = 0
-    listener: Optional[Observer] = None
+    listener: Optional[Listener] = None
     events: Optional[Callable[[Any], None]] = None
 
 
@@ -71,7 +71,7 @@ class Services:
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         self._loop = loop
         self._waiting: Optional[Waiting] = None
-        self._hosted: Dict[Tuple[int, bool], LinkedPlan] = {}
+        self._hosted: Dict[Tuple[int, int], LinkedPlan] = {}
         self._thread = LoopThread()
         self._stopped: Optional[threading.Event] = None
 
@@ -109,13 +109,13 @@ class Services:
         """Return a block that ends with its process if it takes longer than `seconds`."""
         raise AssertionError("only a worker process can be ended")
 
-    def host(self, plan: Plan, slots: Slots, observer: Optional[Observer] = None) -> None:
+    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
-        key = (id(plan), observer is not None)
+        key = (id(plan), id(listener))
         linked = self._hosted.get(key)
         if linked is None:
-            linked = self._hosted[key] = LinkedPlan(plan, observer)
-        run = Run(linked, slots, Resources(plan.options.max_workers, listener=observer), self)
+            linked = self._hosted[key] = LinkedPlan(plan, listener)
+        run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
         run.work()
         self._stopped = None
         for task, error in run.schedule.failures:

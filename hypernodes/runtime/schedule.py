@@ -216,11 +216,15 @@ class Schedule:
     def _start_map(self, frame: Frame, bundle: int) -> None:
         linked = frame.linked
         step, body = linked.map_steps[bundle], linked.bodies[bundle]
+        listener = self._listener
+        if listener is not None and listener.refuses(step, frame.slots):
+            self._bundle_done(frame, bundle)
+            return
         # What remains behind this map counts for every bundle in it.
         base = frame.base + linked.ranks[bundle] - body.length
         map_run = MapRun(frame, bundle, step, body, base)
-        if self._listener is not None:
-            self._listener.map_started(step, frame.slots, map_run.template, map_run.total)
+        if listener is not None:
+            listener.map_started(step, frame.slots, map_run.template, map_run.total)
         if body.straight and map_run.total:
             self.streams[body.placements[0]].append(map_run)
             self.streams[body.placements[0]].sort(key=_priority)
@@ -255,7 +259,7 @@ class Schedule:
         map_run.over = True
         frame, step = map_run.frame, map_run.step
         for slot, column in zip(step.results, map_run.columns):
-            frame.slots[slot] = column
+            frame.slots[slot] = column if self._listener is None else self._listener.column(column)
         if self._listener is not None:
             self._listener.map_ended(step, frame.slots, map_run.template)
         for slot in step.frees:

@@ -15,13 +15,17 @@ import msgspec
 
 
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
-    """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds."""
+    """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
+
+    One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
+    """
 
     program: str
     shared: str
     surroundings: str
     carried: List[str]
     observed: bool = False
+    collects: bool = False
     delay: float = 0.0
 
 
@@ -99,7 +103,8 @@ class Parcel:
     key: object
     parts: List[Part]
     rows: bytes
-    observed: bool
+    observed: bool = False
+    collects: bool = False
     delay: float = 0.0
 
 

@@ -15,14 +15,17 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
+from hypernodes.lowering.plan import PlanStep
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime import surroundings
+from hypernodes.runtime.cells import failed
 from hypernodes.runtime.channel import Connection
+from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.failures import portable
 from hypernodes.runtime.faults import located
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
-from hypernodes.runtime.observe import HOSTED, Scene
+from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.run import Services
 from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
 
@@ -53,6 +56,13 @@ class _WorkerServices(Services):
 
 
 _services = _WorkerServices()
+
+_LISTENERS: Tuple[Any, ...] = (None, HOSTED, Collector(HOSTED))
+
+
+def _listener(header: ParcelHeader) -> Any:
+    """Return what a parcel's steps are linked with."""
+    return _LISTENERS[2 if header.collects else 1 if header.observed else 0]
 
 
 def serve(connection: Connection) -> None:
@@ -93,28 +103,30 @@ def answer(parts: List[bytes]) -> List[bytes]:
         program, code, shared, context = _unpacked(header)
         received: Any = loads(parts[-1])
         (pipeline, items, first), scene, varying, rows = received
+        listener = _listener(header)
+        sink = events.append if header.observed else silent
         if header.delay:
             time.sleep(header.delay)
         started = time.perf_counter()
         for number, row in enumerate(rows):
             own = (*items, first + number) if first >= 0 else items
             slots: Slots = [None] * program.size
-            slots[0] = _services if scene is None else Scene(_services, events.append, *scene)
+            slots[0] = _services if scene is None else Scene(_services, sink, scene[0], scene[1], listener)
             for position, value in shared:
                 slots[program.imports[position]] = value
             for position, value in zip(varying, row):
                 slots[program.imports[position]] = value
             try:
-                if scene is not None and first >= 0:
-                    HOSTED.item_started(slots, own[-1])
+                if listener is not None and first >= 0:
+                    listener.item_started(slots, own[-1])
                 context.copy().run(execute, code, slots)
-                if scene is not None and first >= 0:
-                    HOSTED.item_ended(slots)
+                if listener is not None and first >= 0:
+                    listener.item_ended(slots)
             except BaseException as error:
                 raise located(error, program.steps, slots, pipeline, own) from None
             results.extend([slots[slot] for slot in program.exports])
             completed += 1
-        payload = _pickled(results, program)
+        payload = _pickled_or_failed(results, program, items, first) if header.collects else _pickled(results, program)
         ok = True
     except BaseException as error:
         payload, ok = portable(error), False
@@ -123,13 +135,33 @@ def answer(parts: List[bytes]) -> List[bytes]:
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
+def _pickled_or_failed(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> bytes:
+    """Pickle results with a failure in place of each that cannot be."""
+    try:
+        return dumps(results, "")
+    except NotPicklableError:
+        for number, value in enumerate(results):
+            row, column = divmod(number, len(program.exports))
+            step, name = _origin(program, column)
+            try:
+                dumps(value, f"output {name!r} of node {step.name!r}")
+            except NotPicklableError as error:
+                results[number] = failed(step.name, (*items, first + row) if first >= 0 else items, error)
+        return dumps(results, "")
+
+
+def _origin(program: Program, column: int) -> Tuple[PlanStep, str]:
+    """Return the step that defines an export, and the name it gives it."""
+    slot = program.exports[column]
+    return next((step, name) for step in program.steps for out, name in zip(step.results, step.outputs) if out == slot)
+
+
 def _pickled(results: List[Any], program: Program) -> bytes:
     try:
         return dumps(results, "a result")
     except NotPicklableError:
-        names = {slot: (step, name) for step in program.steps for slot, name in zip(step.results, step.outputs)}
         for number, value in enumerate(results):
-            step, name = names[program.exports[number % len(program.exports)]]
+            step, name = _origin(program, number % len(program.exports))
             dumps(value, f"output {name!r} of node {step.name!r}")
         raise
 
@@ -144,13 +176,14 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
     context = _surroundings[1]
     shared = _kept_or(header.shared, loads) if header.shared else ()
     program = _kept_or(header.program, loads)
-    key = header.program + ("+events" if header.observed else "+code")
+    listener = _listener(header)
+    key = f"{header.program}+{_LISTENERS.index(listener)}"
     code = _kept.get(key)
     if code is None:
-        code = _kept[key] = link(program.steps, HOSTED if header.observed else None)
+        code = _kept[key] = link(program.steps, listener)
     while len(_received) > KEPT:
         gone, _ = _received.popitem(last=False)
-        for kept in (gone, gone + "+events", gone + "+code"):
+        for kept in (gone, *[f"{gone}+{number}" for number in range(len(_LISTENERS))]):
             _kept.pop(kept, None)
     return program, code, shared, context
 

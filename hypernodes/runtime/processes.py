@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol,
 from hypernodes.errors import NotPicklableError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, Bundle
 from hypernodes.pickling import dumps, loads
+from hypernodes.runtime.failures import received
+from hypernodes.runtime.faults import makers
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.linked import LinkedPlan
@@ -30,6 +32,8 @@ TARGET_SECONDS = 0.05
 
 GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
+
+_READABLE = "return something whose class this process can import and read back, or use mode 'threaded'"
 
 
 class Courier(Protocol):
@@ -194,12 +198,13 @@ class ProcessLane:
                 if header.has_events and self._events is not None:
                     for event in loads(parts[2]):  # type: ignore[attr-defined]
                         self._events(event)
-                values = loads(parts[1])
+                if header.ok:
+                    values = _results(task, parts[1])
+                else:
+                    error = received(parts[1])
             except BaseException as raised:
                 # By a hook, or by a result that cannot be read back.
                 error = raised
-            if error is None and not header.ok:
-                error = values
             if isinstance(task, Chunk) and header.completed:
                 task.map_run.pace = (header.seconds / header.completed, header.completed)
         with run.lock:
@@ -289,6 +294,18 @@ def _blame(task: Task, bundle: Bundle, values: List[Any]) -> None:
     slots = _linked(task).plan.slots
     for slot, value in zip(bundle.imports, values):
         dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
+
+
+def _results(task: Task, data: bytes) -> Any:
+    try:
+        return loads(data)
+    except Exception as fault:
+        bundle = _bundle(task)
+        made = makers(bundle.steps)
+        at = f" (items {task.start} to {task.start + len(task.rows) - 1})" if isinstance(task, Chunk) else ""
+        subject = " or ".join([made[slot] for slot in bundle.exports]) + at
+        cause = f"it was pickled in the worker, and cannot be read here: {type(fault).__name__}: {fault}"
+        raise NotPicklableError(subject, (), cause, _READABLE) from fault
 
 
 def _readers(bundle: Bundle) -> str:

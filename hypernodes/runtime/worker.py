@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
@@ -18,7 +18,7 @@ from hypernodes.pickling import dumps, loads
 from hypernodes.runtime import surroundings
 from hypernodes.runtime.channel import Connection
 from hypernodes.runtime.failures import portable
-from hypernodes.runtime.faults import located
+from hypernodes.runtime.faults import located, makers
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
 from hypernodes.runtime.observe import HOSTED, Scene
@@ -65,6 +65,7 @@ def answer(parts: List[bytes]) -> List[bytes]:
     completed = 0
     results: List[Any] = []
     events: List[Any] = []
+    failed: Optional[BaseException] = None
     for digest, data in zip(header.carried, parts[1:-1]):
         _received[digest] = data
     needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
@@ -91,11 +92,13 @@ def answer(parts: List[bytes]) -> List[bytes]:
                 if scene is not None and first >= 0:
                     HOSTED.item_ended(slots)
             except BaseException as error:
-                raise located(error, program.steps, slots, pipeline, own) from None
+                # Raised again in here, it would lose what it was raised from.
+                failed = located(error, program.steps, slots, pipeline, own)
+                break
             results.extend([slots[slot] for slot in program.exports])
             completed += 1
-        payload = _pickled(results, program)
-        ok = True
+        payload = _pickled(results, program, items, first) if failed is None else portable(failed)
+        ok = failed is None
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
@@ -103,14 +106,15 @@ def answer(parts: List[bytes]) -> List[bytes]:
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
-def _pickled(results: List[Any], program: Program) -> bytes:
+def _pickled(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> bytes:
     try:
         return dumps(results, "a result")
     except NotPicklableError:
-        names = {slot: (step, name) for step in program.steps for slot, name in zip(step.results, step.outputs)}
+        made = makers(program.steps)
         for number, value in enumerate(results):
-            step, name = names[program.exports[number % len(program.exports)]]
-            dumps(value, f"output {name!r} of node {step.name!r}")
+            row, column = divmod(number, len(program.exports))
+            own = (*items, first + row) if first >= 0 else items
+            dumps(value, made[program.exports[column]] + (f", item {'.'.join(map(str, own))}" if own else ""))
         raise
 
 

@@ -2,12 +2,13 @@
 
 A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
 recently used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker
-of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
+of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer_for` each time.
 """
 
 from __future__ import annotations
 
 import contextvars
+import functools
 import time
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -37,14 +38,40 @@ _own_environment: Dict[str, str] = {}
 
 _services = Services()
 
+_siblings = 1
+"""Processes that may be at work beside this one, itself included; 1 in a program that no pool has started."""
 
-def serve(connection: Connection) -> None:
+
+def share(workers: int) -> int:
+    """Return how many processes a pool of this process starts: in a worker only its part of as many as it asks for.
+
+    Nodes in worker processes may run pipelines whose nodes do the same. With a full pool in every worker four workers
+    would be 4 + 16 + 64 processes; like this each level has as many as the largest pool, or one for each above it.
+    """
+    return max(1, workers // _siblings)
+
+
+def server(workers: int) -> Callable[[Connection], None]:
+    """Return the target of a pool of `workers` processes."""
+    return functools.partial(serve, siblings=workers * _siblings)
+
+
+def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer parcels until the pipe closes."""
+    global _siblings
+    _siblings = siblings
     while True:
         parts = connection.receive()
         if parts is None:
             return
         connection.send(*answer(parts))
+
+
+def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
+    """Run one parcel in an executor of `workers` processes."""
+    global _siblings
+    _siblings = workers
+    return answer(parts)
 
 
 def answer(parts: List[bytes]) -> List[bytes]:

@@ -51,18 +51,21 @@ class Program:
         self._popen.kill()
         self._popen.communicate()
 
-    def hear(self, wanted: bytes) -> None:
-        """Read what the program says up to `wanted`, a line or a byte."""
+    def hear(self, wanted: bytes, last: bool = False) -> None:
+        """Read what the program says up to `wanted`, a line or a byte; or, with `last`, up to its end."""
         assert self._popen.stdout is not None
         heard = b""
         while not heard.endswith(wanted):
             byte = os.read(self._popen.stdout.fileno(), 1)
+            if last and not byte:
+                return
             assert byte, f"ended after {heard!r}: {self._popen.communicate()[1].decode()}"
             heard += byte
 
     def signal(self, number: int, group: bool = False) -> None:
         """Send a signal to the program alone, or as a terminal does to its group."""
-        (os.killpg if group else os.kill)(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, number)
 
     def finish(self):
         """Return exit status, stdout and stderr, once everybody who could write to them is gone."""

@@ -563,8 +563,16 @@ def node_raising(error, coroutine):
     return awork if coroutine else work
 
 
-@pytest.mark.parametrize("coroutine", [False, True], ids=["plain", "coroutine"])
-@pytest.mark.parametrize("error", UNUSUAL)
+def unusual():
+    """Every exception from a plain and a coroutine node; by default those out of coroutines that asyncio knows."""
+    for error in UNUSUAL:
+        for coroutine in (False, True):
+            usual = not coroutine or error in (SystemExit, KeyboardInterrupt, asyncio.CancelledError, StopIteration)
+            marks = [] if usual else [pytest.mark.slow]
+            yield pytest.param(error, coroutine, marks=marks, id=error.__name__ + "-coroutine" * coroutine)
+
+
+@pytest.mark.parametrize(("error", "coroutine"), list(unusual()))
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_unusual_exceptions_are_failures_like_any_other(pair, error, coroutine, backends):
     """Raised as themselves, with the note; and the next run works.

@@ -39,6 +39,13 @@ HEAD = """
         nodes = [node("a")(wait), node("b")(await_), node("last")(lambda a, b: a + b)]
         return Pipeline(nodes=nodes, name="p", backend=backend)
 
+    def on_a_loop(awaitable):
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(awaitable)
+        finally:
+            loop.close()
+
     os.set_blocking(1, False)
     signal.set_wakeup_fd(1, warn_on_full_buffer=False)
 """
@@ -47,6 +54,8 @@ STARTS = {
     "map": 'pipe.map({"x": [x] * 50}, "x")',
     "arun": 'asyncio.run(pipe.arun({"x": x}))',
     "amap": 'asyncio.run(pipe.amap({"x": [x] * 50}, "x"))',
+    # Without the handler that asyncio.run has since Python 3.11.
+    "amap-on-a-loop": 'on_a_loop(pipe.amap({"x": [x] * 50}, "x"))',
 }
 CTRL_C = b"\x02"
 
@@ -61,7 +70,9 @@ def cases():
     for pair in PAIRS:
         for start in STARTS:
             for group in (False, True):
-                usual = start in ("run", "amap") and group == (pair in PARALLEL_PAIRS)
+                chosen = start == "run" or (start == "amap-on-a-loop" and pair[0] == pair[1])
+                chosen = chosen or (start == "amap" and "sequential" in pair and pair[0] != pair[1])
+                usual = chosen and group == (pair in PARALLEL_PAIRS)
                 marks = [] if usual else [pytest.mark.slow]
                 name = "-".join([*pair, start, "group" if group else "parent"])
                 yield pytest.param(pair, start, group, marks=marks, id=name)
@@ -113,10 +124,10 @@ def test_an_impatient_user(pair, tmp_path):
             program.signal(signal.SIGINT, group=True)
             program.hear(CTRL_C, last=True)
         (tmp_path / "release 1").touch()
-        status, _, err = program.finish()
+        status, _, _ = program.finish()
         assert_nothing_left(program.pid)
+    # What it says is cut short when Ctrl-C comes while the traceback is printed.
     assert status == -signal.SIGINT
-    assert "KeyboardInterrupt" in err
 
 
 @pytest.mark.parametrize("pair", [("parallel", "sequential"), ("sequential", "parallel")], ids=ids)

@@ -607,7 +607,10 @@ def test_unusual_exceptions_are_failures_like_any_other(pair, error, coroutine, 
     assert len(pipeline.map({"x": [0] * 4}, "x")["y"]) == 4
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, Own])
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit, asyncio.CancelledError, *[pytest.param(e, marks=pytest.mark.slow) for e in (KeyboardInterrupt, Own)]],
+)
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[1] != "sequential"], ids=ids)
 def test_everything_else_is_wound_down(pair, error, backends, tmp_path):
     """One item waits for ever, on the loop or on a file, when the other raises."""

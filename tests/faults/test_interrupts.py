@@ -24,14 +24,14 @@ HEAD = """
     def wait(x):
         if x:
             os.write(1, b"in")
-            while not os.path.exists(f"release {x}"):
+            while not os.access(f"release {x}", os.F_OK):
                 time.sleep(0.002)
         return x
 
     async def await_(x):
         if x:
             os.write(1, b"in")
-            while not os.path.exists(f"release {x}"):
+            while not os.access(f"release {x}", os.F_OK):
                 await asyncio.sleep(0.002)
         return x
 

@@ -62,7 +62,7 @@ class _Carried(NamedTuple):
 def portable(error: BaseException) -> bytes:
     """Return `error` as bytes for `received`; never raises, whatever the exception does when it is looked at."""
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    said = _tried(lambda: str(error), "(its text cannot be made)")
+    said = _tried(lambda: _text(error), "(its text cannot be made)")
     carried = _tried(lambda: _carried(error, kind, said), _Carried(kind, said))
     text = _tried(
         lambda: "".join(traceback.format_exception(type(error), error, error.__traceback__)),
@@ -86,12 +86,12 @@ def _carried(error: BaseException, kind: str, said: str) -> _Carried:
     args: Tuple[Any, ...] = BaseException.__dict__["args"].__get__(error)
     inner = None
     if _Group is not None and isinstance(error, _Group):
-        said, members = args
-        args, inner = (), [pickle.loads(portable(each))[0] for each in members]
+        message, members = args
+        said, args, inner = _text(message), (), [pickle.loads(portable(each))[0] for each in members]
     return _Carried(
         kind,
         said,
-        _tried(lambda: tuple([str(note) for note in getattr(error, "__notes__", ())]), ()),
+        _tried(lambda: tuple([_text(note) for note in getattr(error, "__notes__", ())]), ()),
         _tried(lambda: dumps(error, "an exception"), None),
         _tried(lambda: _parts(error, args), None),
         inner,
@@ -114,6 +114,11 @@ def _attributes(error: BaseException) -> Iterator[Tuple[str, Any]]:
 
 def _packed(value: Any) -> Optional[bytes]:
     return _tried(lambda: dumps(value, ""), None)  # type: ignore[no-any-return]
+
+
+def _text(value: object) -> str:
+    # Of a subclass of str, which may be one that the parent does not know, only what it says.
+    return str.__str__(str(value))
 
 
 # -- in the parent ----------------------------------------------------------------------------------------------------

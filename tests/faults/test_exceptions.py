@@ -307,6 +307,27 @@ def test_what_cannot_be_made_again_is_told(way, kind, text, backends):
     assert type(pickle.loads(pickle.dumps(error))) is RemoteError
 
 
+class Marked(str):
+    """What a template engine hands out; `str` leaves it as it is."""
+
+    def __str__(self):
+        return self
+
+    def __reduce__(self):
+        raise RuntimeError("no")
+
+
+def test_text_of_a_kind_of_its_own_arrives_as_text(backends):
+    class SaysMarked(NeedsItsLock):
+        def __str__(self):
+            if self.lock is None:
+                raise RuntimeError
+            return Marked("marked")
+
+    error = raised(backends(WAYS[0]), fails_with(SaysMarked))
+    assert (type(error), error.text, type(error.text)) == (RemoteError, "marked", str)
+
+
 def test_an_exception_that_raises_when_shown_travels_as_itself(backends):
     class Shy(Exception):
         def __str__(self):

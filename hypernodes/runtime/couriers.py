@@ -185,7 +185,7 @@ class ExecutorCourier:
 
     def send(self, parcel: Parcel) -> None:
         # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
-        future = self._executor.submit(worker_module.answer, _message(parcel, frozenset()))
+        future = self._executor.submit(worker_module.answer_for, self._workers, _message(parcel, frozenset()))
         self._out[future] = parcel.key
         future.add_done_callback(self._answers.put)
 

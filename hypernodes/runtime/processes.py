@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Pr
 from hypernodes.errors import NodeTimeoutError, NotPicklableError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, Bundle, calls_in
 from hypernodes.pickling import dumps, loads
-from hypernodes.runtime.faults import add_note
+from hypernodes.runtime.failures import received
+from hypernodes.runtime.faults import add_note, makers
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.policies import delay
@@ -35,6 +36,8 @@ TARGET_SECONDS = 0.05
 
 GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
+
+_READABLE = "return something whose class this process can import and read back, or use mode 'threaded'"
 
 
 class Courier(Protocol):
@@ -215,12 +218,13 @@ class ProcessLane:
                 if header.has_events and self._events is not None:
                     for event in loads(parts[2]):  # type: ignore[attr-defined]
                         self._events(event)
-                values = loads(parts[1])
+                if header.ok:
+                    values = _results(shipment, parts[1])
+                else:
+                    error = received(parts[1])
             except BaseException as raised:
                 # By a hook, or by a result that cannot be read back.
                 error = raised
-            if error is None and not header.ok:
-                error = values
             if isinstance(task, Chunk) and header.completed:
                 task.map_run.pace = (header.seconds / header.completed, header.completed)
         with run.lock:
@@ -323,6 +327,19 @@ def _blame(shipment: Shipment, values: Sequence[Any]) -> None:
     slots, bundle = shipment.linked.plan.slots, shipment.bundle
     for slot, value in zip(bundle.imports, values):
         dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
+
+
+def _results(shipment: Shipment, data: bytes) -> Any:
+    try:
+        return loads(data)
+    except Exception as fault:
+        bundle = shipment.bundle
+        made = makers(bundle.steps)
+        _, _, first = shipment.place
+        at = f" (items {first} to {first + shipment.count - 1})" if first >= 0 else ""
+        subject = " or ".join([made[slot] for slot in bundle.exports]) + at
+        cause = f"it was pickled in the worker, and cannot be read here: {type(fault).__name__}: {fault}"
+        raise NotPicklableError(subject, (), cause, _READABLE) from fault
 
 
 def _readers(bundle: Bundle) -> str:

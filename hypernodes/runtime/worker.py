@@ -2,16 +2,17 @@
 
 A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
 recently used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker
-of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
+of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer_for` each time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
@@ -19,7 +20,7 @@ from hypernodes.pickling import dumps, loads
 from hypernodes.runtime import surroundings
 from hypernodes.runtime.channel import Connection
 from hypernodes.runtime.failures import portable
-from hypernodes.runtime.faults import located
+from hypernodes.runtime.faults import located, makers
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
 from hypernodes.runtime.observe import HOSTED, Scene
@@ -54,15 +55,41 @@ class _WorkerServices(Services):
 
 _services = _WorkerServices()
 
+_siblings = 1
+"""Processes that may be at work beside this one, itself included; 1 in a program that no pool has started."""
 
-def serve(connection: Connection) -> None:
+
+def share(workers: int) -> int:
+    """Return how many processes a pool of this process starts: in a worker only its part of as many as it asks for.
+
+    Nodes in worker processes may run pipelines whose nodes do the same. With a full pool in every worker four workers
+    would be 4 + 16 + 64 processes; like this each level has as many as the largest pool, or one for each above it.
+    """
+    return max(1, workers // _siblings)
+
+
+def server(workers: int) -> Callable[[Connection], None]:
+    """Return the target of a pool of `workers` processes."""
+    return functools.partial(serve, siblings=workers * _siblings)
+
+
+def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer parcels until the pipe closes."""
     _services.connection = connection
+    global _siblings
+    _siblings = siblings
     while True:
         parts = connection.receive()
         if parts is None:
             return
         connection.send(*answer(parts))
+
+
+def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
+    """Run one parcel in an executor of `workers` processes."""
+    global _siblings
+    _siblings = workers
+    return answer(parts)
 
 
 def answer(parts: List[bytes]) -> List[bytes]:
@@ -83,6 +110,7 @@ def answer(parts: List[bytes]) -> List[bytes]:
     completed = 0
     results: List[Any] = []
     events: List[Any] = []
+    failed: Optional[BaseException] = None
     for digest, data in zip(header.carried, parts[1:-1]):
         _received[digest] = data
     needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
@@ -111,11 +139,13 @@ def answer(parts: List[bytes]) -> List[bytes]:
                 if scene is not None and first >= 0:
                     HOSTED.item_ended(slots)
             except BaseException as error:
-                raise located(error, program.steps, slots, pipeline, own) from None
+                # Raised again in here, it would lose what it was raised from.
+                failed = located(error, program.steps, slots, pipeline, own)
+                break
             results.extend([slots[slot] for slot in program.exports])
             completed += 1
-        payload = _pickled(results, program)
-        ok = True
+        payload = _pickled(results, program, items, first) if failed is None else portable(failed)
+        ok = failed is None
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
@@ -123,14 +153,15 @@ def answer(parts: List[bytes]) -> List[bytes]:
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
-def _pickled(results: List[Any], program: Program) -> bytes:
+def _pickled(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> bytes:
     try:
         return dumps(results, "a result")
     except NotPicklableError:
-        names = {slot: (step, name) for step in program.steps for slot, name in zip(step.results, step.outputs)}
+        made = makers(program.steps)
         for number, value in enumerate(results):
-            step, name = names[program.exports[number % len(program.exports)]]
-            dumps(value, f"output {name!r} of node {step.name!r}")
+            row, column = divmod(number, len(program.exports))
+            own = (*items, first + row) if first >= 0 else items
+            dumps(value, made[program.exports[column]] + (f", item {'.'.join(map(str, own))}" if own else ""))
         raise
 
 

@@ -1,4 +1,4 @@
-"""Nodes and a backend in, results out: `Pipeline`, and pipelines as nodes of others.
+"""Nodes and a backend in, results out: `Pipeline`.
 
 The graph is built once, at construction. What one kind of run needs (which inputs, which outputs, mapped over what) is
 prepared at its first run and kept; changing a setting of any pipeline lets all of them look again.
@@ -9,19 +9,20 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes import collection
+from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
 from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.backends.subrun import isolate
-from hypernodes.errors import MapInputError, OptionError, PipelineDefinitionError, UnknownNameError, did_you_mean
+from hypernodes.errors import OptionError, PipelineDefinitionError
 from hypernodes.events.callbacks import PipelineCallback
-from hypernodes.ir.build import declare_nested, link, mapped
+from hypernodes.ir.build import link, mapped
 from hypernodes.ir.graph import Graph, Operation
+from hypernodes.nesting import PipelineNode
 from hypernodes.node import Node
 from hypernodes.results import MapResult
 from hypernodes.settings import VERSION, Settings, changed, checked_backend, checked_callbacks, listeners
 
-Names = Union[str, Sequence[str]]
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
 Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
 
@@ -196,7 +197,7 @@ class Pipeline:
             Whatever a node raises, as itself, with a note that says where.
         """
         given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
-        return _map_result(prepared.run(given), given, _names(map_over), map_mode)
+        return _map_result(prepared.run(given), given, names_of(map_over), map_mode)
 
     async def arun(
         self, inputs: Optional[Mapping[str, Any]] = None, output_name: Optional[Names] = None
@@ -214,7 +215,7 @@ class Pipeline:
     ) -> MapResult:
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
-        return _map_result(await prepared.arun(given), given, _names(map_over), map_mode)
+        return _map_result(await prepared.arun(given), given, names_of(map_over), map_mode)
 
     def plan(
         self,
@@ -238,7 +239,7 @@ class Pipeline:
         n : int, optional
             The number of items, for printing widths as numbers.
         """
-        axes = () if map_over is None else _names(map_over)
+        axes = () if map_over is None else names_of(map_over)
         if inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
@@ -292,7 +293,7 @@ class Pipeline:
     def _prepared_map(
         self, inputs: Mapping[str, Any], map_over: Names, map_mode: str, output_name: Optional[Names]
     ) -> Tuple[Mapping[str, Any], Prepared]:
-        axes = _names(map_over)
+        axes = names_of(map_over)
         key = (VERSION[0], output_name, tuple(inputs), axes, map_mode)
         try:
             prepared = self._prepared[key]
@@ -311,8 +312,10 @@ class Pipeline:
         backend: Optional[LocalBackend] = None,
     ) -> Prepared:
         names = tuple(inputs)
-        asked = self._asked(output_name, names)
-        self._check_names(names, axes, map_mode)
+        asked = asked_outputs(self._graph, output_name, names)
+        check_inputs(self._graph, names)
+        if axes is not None:
+            check_map(self._graph, names, axes, map_mode)
         own = backend or self._settings.backend or _DEFAULT_BACKEND
         graph = isolate(self._graph, own)
         if axes is not None:
@@ -330,90 +333,6 @@ class Pipeline:
             key = (VERSION[0], key_output, names, *shape)
             self._prepared[key] = prepared
         return prepared
-
-    def _asked(self, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:
-        outputs = self._graph.output_names
-        if output_name is None:
-            given = set(provided)
-            return tuple([name for name in outputs if name not in given]) if given.intersection(outputs) else outputs
-        asked = _names(output_name)
-        for name in asked:
-            if name not in outputs:
-                raise UnknownNameError(self.name, "output", name, outputs)
-        return asked
-
-    def _check_names(self, names: Sequence[str], axes: Optional[Sequence[str]], map_mode: str) -> None:
-        known = {*self._graph.input_names, *self._graph.output_names}
-        for name in names:
-            if name not in known:
-                raise UnknownNameError(self.name, "input", str(name), self._graph.input_names)
-        if axes is None:
-            return
-        if map_mode not in ("zip", "product"):
-            hint = did_you_mean(str(map_mode), ("zip", "product"))
-            raise OptionError("map_mode", repr(map_mode), f"use 'zip' or 'product'{hint}")
-        if not axes:
-            raise OptionError("map_over", "()", "name at least one input, or use run()")
-        for axis in axes:
-            if axis not in known:
-                raise UnknownNameError(self.name, "input to map over", str(axis), self._graph.input_names)
-            if axis not in names:
-                raise MapInputError(self.name, axis, "not among the inputs", f"pass inputs={{{axis!r}: [...]}}")
-
-
-class PipelineNode:
-    """A pipeline as a node of another; made by `Pipeline.as_node`."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        input_mapping: Dict[str, str],
-        output_mapping: Dict[str, str],
-        map_over: Optional[Names],
-        map_mode: str,
-        name: str,
-    ) -> None:
-        self.pipeline = pipeline
-        self.name = name
-        self.map_over = () if map_over is None else _names(map_over)
-        self._input_mapping = input_mapping
-        self._output_mapping = output_mapping
-        self._map_mode = map_mode
-        graph = pipeline.graph
-        if map_mode not in ("zip", "product"):
-            raise OptionError("map_mode", repr(map_mode), "use 'zip' or 'product'")
-        for inner in input_mapping.values():
-            if inner not in graph.input_names:
-                raise UnknownNameError(pipeline.name, "input (of input_mapping)", str(inner), graph.input_names)
-        for inner in output_mapping:
-            if inner not in graph.output_names:
-                raise UnknownNameError(pipeline.name, "output (of output_mapping)", str(inner), graph.output_names)
-        outer = {name: name for name in graph.input_names if name not in input_mapping.values()}
-        outer.update(input_mapping)
-        if len(self.map_over) > 1:
-            for axis in self.map_over:
-                if axis not in outer:
-                    raise UnknownNameError(pipeline.name, "input to map over", str(axis), tuple(outer))
-
-    def declare(self) -> Operation:
-        """Return this node as an operation whose reads are still only names."""
-        return declare_nested(
-            self.pipeline.graph,
-            self.name,
-            self._input_mapping,
-            self._output_mapping,
-            self.map_over,
-            self._map_mode,
-            self.pipeline._settings,
-        )
-
-    def __repr__(self) -> str:
-        over = f" mapped over {', '.join(self.map_over)}" if self.map_over else ""
-        return f"<PipelineNode {self.name}{over} of {self.pipeline!r}>"
-
-
-def _names(names: Names) -> Tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _declare(member: Member) -> Operation:

@@ -6,7 +6,7 @@ prepared at its first run and kept; changing a setting of any pipeline lets all 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, AsyncGenerator, Dict, Generator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes import collection
 from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, names_of
@@ -21,7 +21,7 @@ from hypernodes.ir.graph import Graph, Operation
 from hypernodes.nesting import PipelineNode
 from hypernodes.node import Node
 from hypernodes.results import MapResult
-from hypernodes.settings import VERSION, Settings, changed, checked_backend, checked_callbacks, listeners
+from hypernodes.settings import VERSION, Adjustable, Settings, checked_backend, checked_callbacks, listeners
 
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
 Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
@@ -29,7 +29,7 @@ Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
 _DEFAULT_BACKEND = LocalBackend()
 
 
-class Pipeline:
+class Pipeline(Adjustable):
     """Nodes wired by name: a parameter reads the output of that name, or an input.
 
     Parameters
@@ -81,42 +81,10 @@ class Pipeline:
             self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
         self._prepared: Dict[object, Prepared] = {}
 
-    # -- settings -----------------------------------------------------------------------------------------------------
-
     @property
     def graph(self) -> Graph:
         """The typed, immutable graph of this pipeline."""
         return self._graph
-
-    @property
-    def backend(self) -> Optional[LocalBackend]:
-        """How it runs; None inherits. May be set at any time."""
-        return self._settings.backend
-
-    @backend.setter
-    def backend(self, backend: Optional[LocalBackend]) -> None:
-        self._settings.backend = checked_backend(backend)
-        changed()
-
-    @property
-    def cache(self) -> object:
-        """Where results will be kept; None inherits. This version keeps nothing yet."""
-        return self._settings.cache
-
-    @cache.setter
-    def cache(self, cache: object) -> None:
-        self._settings.cache = cache
-        changed()
-
-    @property
-    def callbacks(self) -> Optional[Tuple[PipelineCallback, ...]]:
-        """Who is told what happens; None inherits. Set a new sequence to change it."""
-        return self._settings.callbacks
-
-    @callbacks.setter
-    def callbacks(self, callbacks: Optional[Sequence[PipelineCallback]]) -> None:
-        self._settings.callbacks = checked_callbacks(callbacks)
-        changed()
 
     @property
     def inputs(self) -> Tuple[str, ...]:
@@ -196,8 +164,10 @@ class Pipeline:
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
-        return _map_result(prepared.run(given), given, names_of(map_over), map_mode)
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name)
+        given = _read(inputs, axes)
+        return _map_result(prepared.run(given), given, axes)
 
     async def arun(
         self, inputs: Optional[Mapping[str, Any]] = None, output_name: Optional[Names] = None
@@ -214,8 +184,71 @@ class Pipeline:
         output_name: Optional[Names] = None,
     ) -> MapResult:
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
-        given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
-        return _map_result(await prepared.arun(given), given, names_of(map_over), map_mode)
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name)
+        given = _read(inputs, axes)
+        return _map_result(await prepared.arun(given), given, axes)
+
+    def stream(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: Names,
+        map_mode: str = "zip",
+        output_name: Optional[Names] = None,
+        ordered: bool = False,
+    ) -> Generator[Tuple[int, Dict[str, Any]], None, None]:
+        """Run once per item, and yield each as it finishes: any number of items, in bounded memory.
+
+        Iterators are read in the caller's thread, inside ``next()``, and only a bounded number of items ahead of what
+        has been yielded. While the caller is busy with a result, the items read so far go on.
+
+        Parameters
+        ----------
+        inputs : mapping of str to object
+            As in `map`; an iterable of items may be without end. Under ``"product"`` each is read into a list first.
+        map_over, map_mode, output_name
+            As in `map`.
+        ordered : bool
+            Yield items in their order, and hold those back that finish early.
+
+        Yields
+        ------
+        int, dict of str to object
+            The index of an item and its outputs.
+
+        Raises
+        ------
+        MissingInputError, UnknownNameError, MapInputError, MapLengthError, NotPicklableError
+            At the call.
+        StreamLengthError
+            When one iterator ends before another, after the items until then.
+        Exception
+            Whatever a node or an iterator raises, as itself, with a note that says where.
+
+        Notes
+        -----
+        Leaving the loop, by ``break`` or an exception, or closing the generator stops the run: nothing new starts,
+        what runs is awaited, and nothing that was started is left.
+        """
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name, fed=True)
+        return prepared.stream(inputs, axes, map_mode, ordered)
+
+    def astream(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: Names,
+        map_mode: str = "zip",
+        output_name: Optional[Names] = None,
+        ordered: bool = False,
+    ) -> AsyncGenerator[Tuple[int, Dict[str, Any]], None]:
+        """Run once per item, like `stream`, with coroutine nodes on the running event loop and nothing that blocks it.
+
+        Mapped values may be async iterables, which are read on that loop.
+        """
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name, fed=True)
+        return prepared.astream(inputs, axes, map_mode, ordered)
 
     def plan(
         self,
@@ -291,17 +324,17 @@ class Pipeline:
     # -- preparing ----------------------------------------------------------------------------------------------------
 
     def _prepared_map(
-        self, inputs: Mapping[str, Any], map_over: Names, map_mode: str, output_name: Optional[Names]
-    ) -> Tuple[Mapping[str, Any], Prepared]:
-        axes = names_of(map_over)
-        key = (VERSION[0], output_name, tuple(inputs), axes, map_mode)
+        self,
+        inputs: Mapping[str, Any],
+        axes: Tuple[str, ...],
+        map_mode: str,
+        output_name: Optional[Names],
+        fed: bool = False,
+    ) -> Prepared:
         try:
-            prepared = self._prepared[key]
+            return self._prepared[(VERSION[0], output_name, tuple(inputs), axes, map_mode, fed)]
         except (KeyError, TypeError):
-            prepared = self._prepare(inputs, output_name, axes, map_mode)
-        unsized = [axis for axis in axes if not hasattr(inputs[axis], "__len__") and hasattr(inputs[axis], "__iter__")]
-        # An iterator is read once, here: its length is part of the result.
-        return ({**inputs, **{axis: list(inputs[axis]) for axis in unsized}} if unsized else inputs), prepared
+            return self._prepare(inputs, output_name, axes, map_mode, fed=fed)
 
     def _prepare(
         self,
@@ -310,6 +343,7 @@ class Pipeline:
         axes: Optional[Tuple[str, ...]],
         map_mode: str,
         backend: Optional[LocalBackend] = None,
+        fed: bool = False,
     ) -> Prepared:
         names = tuple(inputs)
         asked = asked_outputs(self._graph, output_name, names)
@@ -320,13 +354,13 @@ class Pipeline:
         graph = isolate(self._graph, own)
         if axes is not None:
             overrides = [name for name in names if name not in graph.input_names and name not in axes]
-            graph = mapped(graph, axes, map_mode, overrides=overrides)
+            graph = mapped(graph, axes, map_mode, overrides=overrides, fed=fed)
             asked = tuple(name for name in asked if name not in axes and name not in overrides)
         prepared = prepare(
             graph, names, asked, own, listeners(self._graph, self.name, self._settings.callbacks), axes is not None
         )
         if backend is None:
-            shape = () if axes is None else (axes, map_mode)
+            shape = () if axes is None else (axes, map_mode, fed)
             key_output = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
             if any(key[0] != VERSION[0] for key in list(self._prepared)):  # type: ignore[index]
                 self._prepared.clear()
@@ -352,6 +386,12 @@ def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
     return tuple(members)
 
 
-def _map_result(outputs: Dict[str, List[Any]], inputs: Mapping[str, Any], axes: Sequence[str], mode: str) -> MapResult:
+def _read(inputs: Mapping[str, Any], axes: Sequence[str]) -> Mapping[str, Any]:
+    """Read each iterator among mapped values once: its length is part of the result of a map."""
+    unsized = [axis for axis in axes if not hasattr(inputs[axis], "__len__") and hasattr(inputs[axis], "__iter__")]
+    return {**inputs, **{axis: list(inputs[axis]) for axis in unsized}} if unsized else inputs
+
+
+def _map_result(outputs: Dict[str, List[Any]], inputs: Mapping[str, Any], axes: Sequence[str]) -> MapResult:
     length = len(next(iter(outputs.values()))) if outputs else len(inputs[axes[0]])
     return MapResult(outputs, length)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import AbstractSet, Callable, Dict, List, Sequence, Tuple
 
-from hypernodes.ir.graph import Call, Graph, MapOver
+from hypernodes.ir.graph import Call, Graph, MapOver, Operation
 from hypernodes.lowering import concurrent, parallel, sequential
 from hypernodes.lowering.assemble import assemble
 from hypernodes.lowering.fuse import Group, Placed
@@ -56,18 +56,23 @@ def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
 
 def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
     width = map_width(options.items, options.max_workers, depth)
-    # A map whose items run one at a time, node by node, needs no frames of its own: it is a loop within a bundle.
-    loop = width.limit == 1 and options.nodes == "sequential"
+    # A map whose items run one at a time, node by node, needs no frames of its own: it is a loop within a bundle. But a
+    # loop does not wait for items that have yet to come.
+    one_by_one = width.limit == 1 and options.nodes == "sequential"
 
-    def place(operation: object) -> Tuple[str, str]:
+    def loops(operation: MapOver) -> bool:
+        return one_by_one and not operation.fed
+
+    def place(operation: Operation) -> Tuple[str, str]:
         if type(operation) is Call:
             if operation.is_coroutine:
                 return placing.coroutine, placing.coroutine_reason
             return placing.plain, placing.plain_reason
-        return (placing.plain, placing.plain_reason) if loop else (FRAMES, "a frame for each item")
+        assert isinstance(operation, MapOver)
+        return (placing.plain, placing.plain_reason) if loops(operation) else (FRAMES, "a frame for each item")
 
     def body(operation: MapOver) -> Tuple[Plan, Width]:
-        if loop:
+        if loops(operation):
             inner = evolve(options, items="sequential")
             return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1)), width
         return lower(operation.graph, options, depth + 1), width

@@ -56,7 +56,8 @@ async def astream_plan(
         run.stop()
         services.cancel(error)
 
-    run = Run(linked, slots, resources, services, Feed(linked.plan.output_names, deliver, ordered, rows.total))
+    feed = Feed(linked.map_steps[0], linked.plan.output_names, deliver, ordered, rows.total)
+    run = Run(linked, slots, resources, services, feed)
     pump = _Pump(run, rows.reader)
     working = on_loop(run) if linked.placements_used <= {LOOP} else in_thread(run.work, stop)
     # In this order: a seat that is cancelled has begun, since nobody here waits for anything before both have.

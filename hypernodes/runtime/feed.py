@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
+from hypernodes.lowering.plan import MapStep
+
 if TYPE_CHECKING:
     from hypernodes.runtime.frames import MapRun
 
@@ -25,8 +27,10 @@ class Feed:
 
     Parameters
     ----------
+    step : MapStep
+        The map; it has at least one output.
     names : sequence of str
-        The outputs, in the order in which they are written; at least one.
+        Its outputs, in the order in which the consumer wants them.
     deliver : callable
         Takes each finished item.
     ordered : bool
@@ -36,10 +40,17 @@ class Feed:
     """
 
     def __init__(
-        self, names: Sequence[str], deliver: Callable[[Delivery], None], ordered: bool, total: Optional[int]
+        self,
+        step: MapStep,
+        names: Sequence[str],
+        deliver: Callable[[Delivery], None],
+        ordered: bool,
+        total: Optional[int],
     ) -> None:
         self.total = total
         self._names = names
+        self._columns = [step.outputs.index(name) for name in names]
+        self._width = len(step.outputs)
         self._deliver = self._in_order if ordered else deliver
         self._next_out = deliver
         self._rows: Deque[Row] = deque()
@@ -54,7 +65,7 @@ class Feed:
         map_run.width = map_run.step.width.limit
         # Nobody asks for more rows than `total` says there are; None is no row, so this iterator never ends.
         map_run.rows = iter(self._rows.popleft, None)
-        map_run.columns = [self] * len(self._names)
+        map_run.columns = [self] * self._width
 
     def push(self, row: Row) -> MapRun:
         """Add a row; return its map."""
@@ -69,16 +80,17 @@ class Feed:
 
     def __setitem__(self, where: Union[int, slice], value: Any) -> None:
         # All outputs of an item, or of a chunk, are written one after another, under one hold of the lock.
-        parts, names = self._parts, self._names
+        parts = self._parts
         parts.append(value)
-        if len(parts) < len(names):
+        if len(parts) < self._width:
             return
         self._parts = []
+        names, asked = self._names, [parts[number] for number in self._columns]
         if isinstance(where, slice):
-            for index, values in enumerate(zip(*parts), where.start):
+            for index, values in enumerate(zip(*asked), where.start):
                 self._deliver((index, dict(zip(names, values))))
         else:
-            self._deliver((where, dict(zip(names, parts))))
+            self._deliver((where, dict(zip(names, asked))))
 
     def _in_order(self, delivery: Delivery) -> None:
         held = self._held

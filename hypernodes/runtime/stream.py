@@ -83,6 +83,7 @@ def _in_turn(
             return
         step, body = linked.map_steps[0], linked.bodies[0]
         template = frame_slots(step, slots)
+        results = [body.outputs[step.outputs.index(name)] for name in names]
         if listener is not None:
             listener.map_started(step, slots, template, rows.total)
         for index, row in enumerate(rows.reader):
@@ -99,7 +100,7 @@ def _in_turn(
                 failed.trail.append((step, index, own))
                 failures.append((None, failed))
                 break
-            yield index, dict(zip(names, [own[slot] for slot in body.outputs]))
+            yield index, dict(zip(names, [own[slot] for slot in results]))
         else:
             if listener is not None:
                 listener.map_ended(step, slots, template)
@@ -122,7 +123,7 @@ def _beside(
     slots[0] = slot_zero(services) if slot_zero else services
     # What is delivered, and None when the run has ended.
     ready: Any = queue.SimpleQueue()
-    feed = Feed(linked.plan.output_names, ready.put, ordered, rows.total)
+    feed = Feed(linked.map_steps[0], linked.plan.output_names, ready.put, ordered, rows.total)
     run = Run(linked, slots, resources, services, feed)
     seat = _Seat(run, lambda: ready.put(None))
     failures = run.schedule.failures

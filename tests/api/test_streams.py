@@ -392,7 +392,8 @@ def leave_by_exception(stream):
         for _ in stream:
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, consume)
+    with pytest.raises(ZeroDivisionError):
+        consume()
 
 
 def leave_by_forgetting(stream):

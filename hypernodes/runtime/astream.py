@@ -11,6 +11,7 @@ loop too. The seat of the run is where `arun` has it: a task where coroutines ar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from typing import Any, AsyncGenerator, AsyncIterator, Deque, Optional
@@ -127,7 +128,9 @@ class _Bell:
     def ring(self) -> None:
         # An event set but not yet seen needs no second call, which would cost a system call each.
         if not self._rung.is_set():
-            self._loop.call_soon_threadsafe(self._rung.set)
+            with contextlib.suppress(RuntimeError):
+                # Raised by a loop that was closed over an open stream, and that nobody waits on any more.
+                self._loop.call_soon_threadsafe(self._rung.set)
 
     async def wait(self, reason: Any) -> None:
         """Wait for a ring, unless there is a `reason` already not to."""

@@ -314,7 +314,7 @@ class Schedule:
 
     def push(self, row: Row) -> None:
         """Add a row to the map that is fed."""
-        if self.stopped or self._feed is None:
+        if self.over or self._feed is None:
             return
         map_run = self._feed.push(row)
         if not map_run.linked.straight:
@@ -325,7 +325,7 @@ class Schedule:
 
     def end_feed(self) -> None:
         """Let the map that is fed end with the rows it has."""
-        if self.stopped or self._feed is None:
+        if self.over or self._feed is None:
             return
         map_run = self._feed.end()
         if not map_run.running and map_run.next == map_run.total:

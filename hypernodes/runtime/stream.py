@@ -14,6 +14,7 @@ However the stream ends, everything that was started for it has ended before the
 from __future__ import annotations
 
 import atexit
+import contextlib
 import contextvars
 import queue
 import threading
@@ -59,7 +60,9 @@ _open: weakref.WeakSet[Items] = weakref.WeakSet()
 def _close_all() -> None:
     # Later than this, threads do not run any more, and whoever waits for one waits for ever.
     for items in list(_open):
-        items.close()
+        with contextlib.suppress(ValueError):
+            # Raised for one that runs in a daemon thread at this moment, which goes no further.
+            items.close()
 
 
 def _in_turn(
@@ -189,8 +192,8 @@ class _Seat:
 
     def end(self) -> None:
         """Stop the run if it still goes on, and wait until it has ended."""
-        thread = threading.current_thread()
-        if thread is self._thread or self._run.serves(thread):
+        thread, run = threading.current_thread(), self._run
+        if thread is not run.caller and (thread is self._thread or run.serves(thread)):
             # The garbage collector may close a forgotten stream anywhere, in the middle of this very run too.
             threading.Thread(target=self._stop, name="hypernodes-end", daemon=True).start()
         elif self._thread.ident is not None:

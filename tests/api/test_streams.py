@@ -238,6 +238,12 @@ def test_on_the_pool_that_the_consumer_is_in(pair):
         future = executor.submit(lambda: in_order(pipeline.stream({"x": range(5)}, "x")))
         assert future.result() == [{"y": 2 * i, "z": 2 * i} for i in range(5)]
 
+        def leave():
+            leave_by_break(pipeline.stream({"x": Counted()}, "x"))
+            return ours()
+
+        assert executor.submit(leave).result() == []
+
 
 # -- lazy and bounded -------------------------------------------------------------------------------------------------
 
@@ -569,6 +575,23 @@ def test_a_consumer_that_runs_more(pair, backends):
         assert pipeline.run({"x": 4}, "z") == {"z": 8}
         if index >= 3:
             break
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_a_stream_that_feeds_another(pair, backends):
+    """On the same workers; the end of one is the end of both."""
+    backend, source = backends(pair), Counted()
+    first, second = doubling(backend), doubling(backend)
+    between = (outputs["z"] for _, outputs in first.stream({"x": source}, "x", ordered=True))
+    seen = []
+    for index, outputs in second.stream({"x": between}, "x", ordered=True):
+        seen.append(outputs["z"])
+        if index == 9:
+            break
+    assert seen == [4 * i for i in range(10)]
+    del between
+    assert ours() == []
+    assert idle(backend)
 
 
 @pytest.mark.parametrize("pair", LOCAL_PAIRS, ids=ids)

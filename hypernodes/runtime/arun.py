@@ -33,9 +33,9 @@ async def arun_plan(
         return await _straight_in_thread(linked, slots, services)
     run = Run(linked, slots, resources, services)
     if linked.placements_used <= {LOOP}:
-        await _on_loop(run)
+        await on_loop(run)
     else:
-        await _in_thread(run.work, lambda thread, error: run.interrupt(error))
+        await in_thread(run.work, lambda thread, error: run.interrupt(error))
     return run.schedule.failures
 
 
@@ -49,11 +49,11 @@ async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Servic
         services.cancel(error)
         _raise_in(thread)
 
-    await _in_thread(work, stop)
+    await in_thread(work, stop)
     return failures
 
 
-async def _in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, BaseException], None]) -> None:
+async def in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, BaseException], None]) -> None:
     """Await `work` in a thread; when this task is cancelled, call `stop` on it, and await the end all the same."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -110,7 +110,7 @@ class _LoopBell:
         self.rung.set()
 
 
-async def _on_loop(run: Run) -> None:
+async def on_loop(run: Run) -> None:
     bell = run.bell = _LoopBell()
     cancelled: Optional[asyncio.CancelledError] = None
     with interruptible_await(run.interrupt):

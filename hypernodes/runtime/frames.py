@@ -32,6 +32,7 @@ class MapRun:
 
     `base` is the length of the longest path that remains behind the map. `pace`, `shared` and `layout` belong to the
     process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item.
+    While it is `open`, more rows may come.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class MapRun:
         "layout",
         "linked",
         "next",
+        "open",
         "over",
         "pace",
         "priority",
@@ -65,9 +67,10 @@ class MapRun:
         self.rows: Iterator[Tuple[Any, ...]] = rows_of(step, columns)
         self.width = step.width.of(self.total)
         self.template = frame_slots(step, frame.slots)
-        self.columns: List[List[Any]] = [[None] * self.total for _ in step.body.outputs]
+        self.columns: List[Any] = [[None] * self.total for _ in step.body.outputs]
         self.next = 0
         self.running = 0
+        self.open = False
         self.over = False
         self.pace: Tuple[float, int] = (0.0, 0)
         self.shared: Any = None

@@ -38,6 +38,8 @@ GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
 _READABLE = "return something whose class this process can import and read back, or use mode 'threaded'"
+WINDOW = 4096
+"""The most items of a stream on their way, however fast they are: their rows and results are all in memory."""
 
 
 class Courier(Protocol):
@@ -84,15 +86,23 @@ class ProcessLane:
 
     def chunk(self, map_run: MapRun) -> int:
         """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
-        left = map_run.total - map_run.next
+        # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail,
+        # which is not in sight while more rows may come.
+        shares = min(self._workers, map_run.width) * (1 if map_run.open else 2)
+        return max(1, int(min(self._worth(map_run), (map_run.total - map_run.next) / shares)))
+
+    def window(self, map_run: MapRun) -> int:
+        """Return how many items of a fed map may be on their way: chunks at the workers, in wait, and handed over."""
+        width = min(self._workers, map_run.width)
+        return max(2 * width, min(WINDOW, int(3 * width * self._worth(map_run))))
+
+    def _worth(self, map_run: MapRun) -> float:
+        """Return how many items make a chunk worth its trip, as far as the last one tells."""
         seconds, last = map_run.pace
         if not last or map_run.linked.timed:
             # An item that is late takes its worker with it; others must not go with them.
             return 1
-        by_time = TARGET_SECONDS / seconds if seconds > 0 else left
-        # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail.
-        by_share = left / (2 * min(self._workers, map_run.width))
-        return max(1, int(min(by_time, by_share, last * GROWTH)))
+        return min(TARGET_SECONDS / seconds, last * GROWTH) if seconds > 0 else last * GROWTH
 
     def serve(self) -> None:
         """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""

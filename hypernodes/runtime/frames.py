@@ -31,7 +31,8 @@ class MapRun:
     """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
 
     `base` is the length of the longest path that remains behind the map. `pace`, `shared` and `layout` belong to the
-    process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item.
+    process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item;
+    `weight` as well: bytes an item brings with it, and bytes it answers.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class MapRun:
         "step",
         "template",
         "total",
+        "weight",
         "width",
     )
 
@@ -70,6 +72,7 @@ class MapRun:
         self.running = 0
         self.over = False
         self.pace: Tuple[float, int] = (0.0, 0)
+        self.weight: Tuple[int, int] = (0, 0)
         self.shared: Any = None
         self.layout: Any = None
 

@@ -10,6 +10,7 @@ aim at a fixed amount of work; towards the end of a map they shrink, so that the
 from __future__ import annotations
 
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
 
 from hypernodes.errors import NotPicklableError, WorkerDiedError
@@ -18,9 +19,10 @@ from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.memory import Packed, Segment, lifted, pack
 from hypernodes.runtime.places import place_of
-from hypernodes.runtime.surroundings import pack
-from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, decode_answer, part
+from hypernodes.runtime.surroundings import pack as pack_surroundings
+from hypernodes.runtime.wire import NOTHING, Died, Outcome, Parcel, Part, decode_answer, part, shared_part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
@@ -32,8 +34,15 @@ GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
 
+CHUNK_BYTES = 32 << 20
+"""Bytes that the rows and results of one chunk should not exceed: what is in flight stays within this per worker, and
+the memory of one result waits for no more than this to be collected."""
+
+
 class Courier(Protocol):
-    """Carries parcels to workers and answers back, for one run."""
+    """Carries parcels to workers and answers back, for one run; `memory` says whether descriptors can go along."""
+
+    memory: bool
 
     def free(self) -> bool:
         """Return whether a parcel could be sent now."""
@@ -61,8 +70,9 @@ class ProcessLane:
         self._events = resources.events
         self._observed = resources.events is not None
         self._courier = resources.courier()
-        self._surroundings = part(pack(run.context))
+        self._surroundings = part(pack_surroundings(run.context))
         self._out: Dict[int, Task] = {}
+        self._memory: weakref.WeakSet[Segment] = weakref.WeakSet()
         self._stalled_since: Optional[float] = None
         run.bell = _CourierBell(self._courier)
 
@@ -75,7 +85,8 @@ class ProcessLane:
         by_time = TARGET_SECONDS / seconds if seconds > 0 else left
         # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail.
         by_share = left / (2 * min(self._workers, map_run.width))
-        return max(1, int(min(by_time, by_share, last * GROWTH)))
+        by_bytes = CHUNK_BYTES / max(1, sum(map_run.weight))
+        return max(1, int(min(by_time, by_share, last * GROWTH, by_bytes)))
 
     def serve(self) -> None:
         """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
@@ -142,13 +153,16 @@ class ProcessLane:
         # Another worker may be free as well: look again before waiting.
         self._courier.ring()
 
-    def _rows(self, task: Task) -> Tuple[Part, bytes]:
+    def _pack(self, value: object) -> Packed:
+        return pack(value, "", self._courier.memory)
+
+    def _rows(self, task: Task) -> Tuple[Part, Packed]:
         bundle = _bundle(task)
         place = place_of(task)
         if not isinstance(task, Chunk):
             values = [task.frame.slots[slot] for slot in bundle.imports]
             try:
-                return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
+                return NOTHING, self._pack((place, self._scene(task), tuple(range(len(values))), lifted([values])))
             except NotPicklableError:
                 _blame(task, bundle, values)
                 raise
@@ -158,20 +172,24 @@ class ProcessLane:
         if shared is None:
             fixed = [(position, map_run.template[slot]) for position, slot in layout.shared]
             try:
-                shared = part(dumps(fixed, "")) if fixed else NOTHING
+                shared = shared_part(self._pack(lifted(fixed))) if fixed else NOTHING
             except NotPicklableError:
                 _blame(task, bundle, [map_run.template[slot] for slot in bundle.imports])
                 raise
             map_run.shared = shared
+            if shared.memory is not None:
+                self._memory.add(shared.memory)
         rows = [layout.pick(row, task.start + number) for number, row in enumerate(task.rows)]
         try:
-            return shared, dumps((place, self._scene(task), layout.varying, rows), "")
+            packed = self._pack((place, self._scene(task), layout.varying, lifted(rows)))
         except NotPicklableError:
             for number, row in enumerate(rows):
                 names = [map_run.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
                 for name, value in zip(names, row):
                     dumps(value, f"{name!r} of item {task.start + number} for {_readers(bundle)}")
             raise
+        map_run.weight = (packed.nbytes // len(rows), map_run.weight[1])
+        return shared, packed
 
     def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
         """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
@@ -181,7 +199,7 @@ class ProcessLane:
         return scene.path, scene.frame
 
     def _receive(self, outcome: Outcome) -> None:
-        key, parts, fault = outcome
+        key, parts, fault, memory = outcome
         task = self._out.pop(key)  # type: ignore[call-overload]
         run = self._run
         error: Optional[BaseException] = None
@@ -194,14 +212,16 @@ class ProcessLane:
                 if header.has_events and self._events is not None:
                     for event in loads(parts[2]):  # type: ignore[attr-defined]
                         self._events(event)
-                values = loads(parts[1])
+                values = loads(parts[1], memory.private() if memory is not None else ())
             except BaseException as raised:
                 # By a hook, or by a result that cannot be read back.
                 error = raised
             if error is None and not header.ok:
                 error = values
             if isinstance(task, Chunk) and header.completed:
-                task.map_run.pace = (header.seconds / header.completed, header.completed)
+                map_run = task.map_run
+                map_run.pace = (header.seconds / header.completed, header.completed)
+                map_run.weight = (map_run.weight[0], Packed(parts[1], memory).nbytes // header.completed)
         with run.lock:
             if error is not None:
                 run.failed(task, error)
@@ -233,6 +253,9 @@ class ProcessLane:
 
     def close(self) -> None:
         self._courier.close(abandon=bool(self._out))
+        # Whatever still refers to this run and waits for a garbage collection, its memory does not.
+        for segment in list(self._memory):
+            segment.close()
 
 
 class _CourierBell:

@@ -253,9 +253,11 @@ class ProcessLane:
 
     def close(self) -> None:
         self._courier.close(abandon=bool(self._out))
-        # Whatever still refers to this run and waits for a garbage collection, its memory does not.
+        # What failed may still refer to this run; its memory does not wait for that.
         for segment in list(self._memory):
             segment.close()
+        # A run and its lane would keep each other, and with them all results, until a garbage collection.
+        del self._run
 
 
 class _CourierBell:

@@ -44,7 +44,7 @@ class PoolCourier:
         self._pool = pool
         self._idle: List[Worker] = []
         self._busy: Dict[Worker, Parcel] = {}
-        # Who maps the large buffers of which shared part. A worker keeps one: to send it again is cheap.
+        # Who maps the large buffers of which shared part. A worker keeps the latest: to send it again is cheap.
         self._mapped: Dict[Worker, str] = {}
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._ringer, False)
@@ -61,7 +61,7 @@ class PoolCourier:
     def send(self, parcel: Parcel) -> None:
         worker = self._idle.pop()
         shared = parcel.parts[1]
-        if self._mapped.get(worker, shared.digest) != shared.digest:
+        if shared.memory is not None and self._mapped.get(worker) not in (None, shared.digest):
             worker.known.discard(self._mapped.pop(worker))
         parts, fds = _message(parcel, worker.known)
         try:

@@ -30,9 +30,9 @@ class Frame:
 class MapRun:
     """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
 
-    `base` is the length of the longest path that remains behind the map. `pace`, `shared` and `layout` belong to the
-    process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item;
-    `weight` as well: bytes an item brings with it, and bytes it answers.
+    `base` is the length of the longest path that remains behind the map. The rest belongs to the process lane: `pace`
+    has seconds an item takes and how many were measured, `weight` bytes an item brings and answers, `shared` what all
+    items share (by bundle, for items that are frames), `layout` which imports vary by item.
     """
 
     __slots__ = (

@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
 
 from hypernodes.errors import NotPicklableError, WorkerDiedError
-from hypernodes.lowering.plan import PROCESS, Bundle
+from hypernodes.lowering.plan import PROCESS, Bundle, MapStep
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
@@ -160,25 +160,21 @@ class ProcessLane:
         bundle = _bundle(task)
         place = place_of(task)
         if not isinstance(task, Chunk):
-            values = [task.frame.slots[slot] for slot in bundle.imports]
+            slots = task.frame.slots
             try:
-                return NOTHING, self._pack((place, self._scene(task), tuple(range(len(values))), lifted([values])))
+                shared, varying = self._shared_of_frames(task.frame.map_run, bundle)
+                values = [slots[bundle.imports[position]] for position in varying]
+                return shared, self._pack((place, self._scene(task), varying, lifted([values])))
             except NotPicklableError:
-                _blame(task, bundle, values)
+                _blame(task, bundle, [slots[slot] for slot in bundle.imports])
                 raise
         map_run = task.map_run
         layout = map_run.layout = map_run.layout or _Layout(map_run)
-        shared: Optional[Part] = map_run.shared
-        if shared is None:
-            fixed = [(position, map_run.template[slot]) for position, slot in layout.shared]
-            try:
-                shared = shared_part(self._pack(lifted(fixed))) if fixed else NOTHING
-            except NotPicklableError:
-                _blame(task, bundle, [map_run.template[slot] for slot in bundle.imports])
-                raise
-            map_run.shared = shared
-            if shared.memory is not None:
-                self._memory.add(shared.memory)
+        try:
+            shared = map_run.shared = map_run.shared or self._share(map_run, layout.shared)
+        except NotPicklableError:
+            _blame(task, bundle, [map_run.template[slot] for slot in bundle.imports])
+            raise
         rows = [layout.pick(row, task.start + number) for number, row in enumerate(task.rows)]
         try:
             packed = self._pack((place, self._scene(task), layout.varying, lifted(rows)))
@@ -190,6 +186,31 @@ class ProcessLane:
             raise
         map_run.weight = (packed.nbytes // len(rows), map_run.weight[1])
         return shared, packed
+
+    def _share(self, map_run: MapRun, fixed: List[Tuple[int, int]]) -> Part:
+        """Return what all items of a map share, pairs of a position among the imports and a slot, as a part."""
+        if not fixed:
+            return NOTHING
+        shared = shared_part(self._pack(lifted([(position, map_run.template[slot]) for position, slot in fixed])))
+        if shared.memory is not None:
+            self._memory.add(shared.memory)
+        return shared
+
+    def _shared_of_frames(self, map_run: Optional[MapRun], bundle: Bundle) -> Tuple[Part, Tuple[int, ...]]:
+        """Return what a bundle shares with that of other items, if it is large; and which of its imports are sent."""
+        everything = tuple(range(len(bundle.imports)))
+        if map_run is None or not self._courier.memory:
+            return NOTHING, everything
+        if map_run.shared is None:
+            map_run.shared = {}
+        known: Dict[int, Tuple[Part, Tuple[int, ...]]] = map_run.shared
+        if bundle.index not in known:
+            slots = {slot for slot, _ in map_run.step.shared}.difference(_varying_slots(map_run.step))
+            fixed = [(position, slot) for position, slot in enumerate(bundle.imports) if slot in slots]
+            shared = self._share(map_run, fixed)
+            varying = tuple([position for position, slot in enumerate(bundle.imports) if slot not in slots])
+            known[bundle.index] = (shared, varying) if shared.memory is not None else (NOTHING, everything)
+        return known[bundle.index]
 
     def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
         """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
@@ -276,7 +297,7 @@ class _Layout:
     def __init__(self, map_run: MapRun) -> None:
         imports = map_run.linked.plan.bundles[0].imports
         step = map_run.step
-        varying_slots = [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
+        varying_slots = _varying_slots(step)
         sources = {slot: number for number, slot in enumerate(varying_slots)}
         self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
         self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]
@@ -298,6 +319,10 @@ class _Layout:
             return tuple([scratch[slots[number]] for number in order])
 
         return pick
+
+
+def _varying_slots(step: MapStep) -> List[int]:
+    return [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
 
 
 def _linked(task: Task) -> LinkedPlan:

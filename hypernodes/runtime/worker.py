@@ -2,7 +2,7 @@
 
 A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
 recently used ones, so that a second parcel of a run carries nothing but its rows. Of parts with large buffers it keeps
-the one in use, and lets go of that too before it is idle. The same code answers for a worker
+the latest one, and lets go of that too before it is idle. The same code answers for a worker
 of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
 """
 
@@ -89,10 +89,10 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     results: List[Any] = []
     events: List[Any] = []
     sizes: Sequence[int] = ()
-    _let_go(header.shared)
     try:
         shared_memory, row_memory = take(fds, header.shared_sizes, header.row_sizes)
         if shared_memory is not None:
+            _let_go(header.shared)
             _memory[header.shared] = shared_memory
         for digest, data in zip(header.carried, parts[1:-1]):
             _received[digest] = data

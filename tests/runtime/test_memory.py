@@ -377,6 +377,30 @@ def test_what_items_share_is_one_copy_that_all_workers_map(backend, monkeypatch)
     assert found[0][1][0] == "r--s", "read-only, and shared with the caller"
 
 
+@needs_proc
+@needs_numpy
+def test_items_that_run_bundle_by_bundle_share_one_copy_too(monkeypatch):
+    def ends(x):
+        return x
+
+    def other(x):
+        return x
+
+    def join(end, more, fixed):
+        return os.getpid(), mapped_file(fixed)
+
+    made = []
+    filled = Segment.filled
+    monkeypatch.setattr(Segment, "filled", classmethod(lambda cls, buffers: made.append(1) or filled(buffers)))
+    nodes = [node(output_name="end")(ends), node(output_name="more")(other), node(output_name="y")(join)]
+    with LocalBackend(node_execution="parallel", map_execution="parallel", max_workers=2) as backend:
+        pipeline = Pipeline(nodes=nodes, backend=backend)
+        inputs = {"x": list(range(10)), "fixed": np.zeros(1 << 20)}
+        found = pipeline.map(inputs=inputs, map_over="x")["y"]
+    assert made == [1]
+    assert len({file for _, file in found}) == 1
+
+
 def overwrite(x, fixed):
     fixed[0] = x
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import sys
 import time
 from collections import OrderedDict
 from functools import partial
@@ -35,6 +36,7 @@ KEPT = 64
 _received: OrderedDict[str, bytes] = OrderedDict()
 _kept: Dict[str, Any] = {}
 _memory: Dict[str, Segment] = {}
+_on_the_way: List[Segment] = []
 
 _surroundings: List[Any] = []
 _own_environment: Dict[str, str] = {}
@@ -55,6 +57,7 @@ def _serve_one(connection: Connection) -> bool:
     parts = connection.receive(fds)
     if parts is None:
         return False
+    _on_the_way.clear()
     if not parts:
         _let_go("")
         if count_mapped():  # an exception of a node may refer to itself, and to the values it met
@@ -63,6 +66,8 @@ def _serve_one(connection: Connection) -> bool:
     memory: List[Segment] = []
     answered = answer(parts, fds, memory)
     connection.send(*answered, fds=[segment.fd for segment in memory])
+    if sys.platform == "darwin":  # which loses a descriptor on its way when the sender closes its own
+        _on_the_way[:] = memory
     return True
 
 

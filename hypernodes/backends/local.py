@@ -49,6 +49,13 @@ class LocalBackend:
     OptionError
         For a mode that does not exist, fewer than one worker, or an executor that serves neither mode.
 
+    Notes
+    -----
+    Large arrays and `bytes` (128 KiB and more) reach worker processes through shared memory. Those that all items of a
+    map share are copied once, whatever their number, and are read-only in the workers: numpy raises a ValueError, and a
+    node that has to write makes a copy first. An item's own values may be changed in place; the caller does not see
+    it. An `executor` that runs work in processes gets copies of everything.
+
     Examples
     --------
     >>> with LocalBackend(map_execution="threaded", max_workers=8) as backend:

@@ -30,9 +30,10 @@ class Frame:
 class MapRun:
     """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
 
-    `base` is the length of the longest path that remains behind the map. `pace`, `shared` and `layout` belong to the
-    process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item.
-    While it is `open`, more rows may come.
+    `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come. The
+    rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
+    item brings and answers, `shared` what all items share (by bundle, for items that are frames), `layout` which
+    imports vary by item.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class MapRun:
         "step",
         "template",
         "total",
+        "weight",
         "width",
     )
 
@@ -73,6 +75,7 @@ class MapRun:
         self.open = False
         self.over = False
         self.pace: Tuple[float, int] = (0.0, 0)
+        self.weight: Tuple[int, int] = (0, 0)
         self.shared: Any = None
         self.layout: Any = None
 

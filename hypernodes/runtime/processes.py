@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol
 
-from hypernodes.errors import NodeTimeoutError, NotPicklableError, WorkerDiedError
-from hypernodes.lowering.plan import PROCESS, Bundle, calls_in
-from hypernodes.pickling import dumps, loads
+from hypernodes.errors import NodeTimeoutError, WorkerDiedError
+from hypernodes.lowering.plan import PROCESS, calls_in
+from hypernodes.pickling import loads
 from hypernodes.runtime.failures import received
-from hypernodes.runtime.faults import add_note, makers
-from hypernodes.runtime.frames import Chunk, MapRun, Task
-from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.faults import add_note
+from hypernodes.runtime.frames import Chunk, MapRun
+from hypernodes.runtime.memory import Packed
+from hypernodes.runtime.packing import Packer, results_of
 from hypernodes.runtime.policies import delay
 from hypernodes.runtime.shipments import Shipment
 from hypernodes.runtime.surroundings import pack
-from hypernodes.runtime.wire import NOTHING, Died, Late, Outcome, Parcel, Part, decode_answer, part
+from hypernodes.runtime.wire import Died, Late, Outcome, Parcel, decode_answer, part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
@@ -37,13 +38,18 @@ TARGET_SECONDS = 0.05
 GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
-_READABLE = "return something whose class this process can import and read back, or use mode 'threaded'"
+CHUNK_BYTES = 32 << 20
+"""Bytes that the rows and results of one chunk should not exceed: what is in flight stays within this per worker, and
+the memory of one result waits for no more than this to be collected."""
+
 WINDOW = 4096
 """The most items of a stream on their way, however fast they are: their rows and results are all in memory."""
 
 
 class Courier(Protocol):
-    """Carries parcels to workers and answers back, for one run."""
+    """Carries parcels to workers and answers back, for one run; `memory` says whether descriptors can go along."""
+
+    memory: bool
 
     renews: bool
     """Whether another worker takes the place of one that died."""
@@ -78,6 +84,7 @@ class ProcessLane:
         self._observed = resources.events is not None
         self._courier = resources.courier()
         self._surroundings = part(pack(run.context, self._courier.native_threads))
+        self._packer = Packer(self._courier.memory, self._observed)
         self._retries = resources.worker_retries if self._courier.renews else 0
         self._out: Dict[int, Shipment] = {}
         self._again: Deque[Shipment] = deque()
@@ -102,7 +109,8 @@ class ProcessLane:
         if not last or map_run.linked.timed:
             # An item that is late takes its worker with it; others must not go with them.
             return 1
-        return min(TARGET_SECONDS / seconds, last * GROWTH) if seconds > 0 else last * GROWTH
+        by_time = TARGET_SECONDS / seconds if seconds > 0 else last * GROWTH
+        return min(by_time, last * GROWTH, CHUNK_BYTES / max(1, sum(map_run.weight)))
 
     def serve(self) -> None:
         """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
@@ -159,7 +167,7 @@ class ProcessLane:
 
     def _send(self, shipment: Shipment) -> None:
         try:
-            shared, rows = self._packed(shipment)
+            shared, rows = self._packer.packed(shipment)
             program = shipment.linked.parts[shipment.bundle.index]
             self._out[id(shipment)] = shipment
             parts = [program, shared, self._surroundings]
@@ -172,46 +180,8 @@ class ProcessLane:
         # Another worker may be free as well: look again before waiting.
         self._courier.ring()
 
-    def _packed(self, shipment: Shipment) -> Tuple[Part, bytes]:
-        task, bundle, place = shipment.task, shipment.bundle, shipment.place
-        if not isinstance(task, Chunk):
-            values = [task.frame.slots[slot] for slot in bundle.imports]
-            try:
-                return NOTHING, dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
-            except NotPicklableError:
-                _blame(shipment, values)
-                raise
-        map_run = task.map_run
-        layout = map_run.layout = map_run.layout or _Layout(map_run)
-        shared: Optional[Part] = map_run.shared
-        if shared is None:
-            fixed = [(position, map_run.template[slot]) for position, slot in layout.shared]
-            try:
-                shared = part(dumps(fixed, "")) if fixed else NOTHING
-            except NotPicklableError:
-                _blame(shipment, [map_run.template[slot] for slot in bundle.imports])
-                raise
-            map_run.shared = shared
-        first = task.start + shipment.start
-        rows = [layout.pick(row, number) for number, row in enumerate(shipment.rows, first)]
-        try:
-            return shared, dumps((place, self._scene(task), layout.varying, rows), "")
-        except NotPicklableError:
-            for number, row in enumerate(rows, first):
-                names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
-                for name, value in zip(names, row):
-                    dumps(value, f"{name!r} of item {number} for {_readers(bundle)}")
-            raise
-
-    def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
-        """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
-        if not self._observed:
-            return None
-        scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
-        return scene.path, scene.frame
-
     def _receive(self, outcome: Outcome) -> None:
-        key, parts, fault = outcome
+        key, parts, fault, memory = outcome
         shipment = self._out.pop(key)  # type: ignore[call-overload]
         task, run = shipment.task, self._run
         error: Optional[BaseException] = None
@@ -229,14 +199,16 @@ class ProcessLane:
                     for event in loads(parts[2]):  # type: ignore[attr-defined]
                         self._events(event)
                 if header.ok:
-                    values = _results(shipment, parts[1])
+                    values = results_of(shipment, parts[1], memory)
                 else:
                     error = received(parts[1])
             except BaseException as raised:
                 # By a hook, or by a result that cannot be read back.
                 error = raised
             if isinstance(task, Chunk) and header.completed:
-                task.map_run.pace = (header.seconds / header.completed, header.completed)
+                map_run = task.map_run
+                map_run.pace = (header.seconds / header.completed, header.completed)
+                map_run.weight = (map_run.weight[0], Packed(parts[1], memory).nbytes // header.completed)
         with run.lock:
             if error is not None:
                 self._failed(shipment, error)
@@ -290,6 +262,9 @@ class ProcessLane:
 
     def close(self) -> None:
         self._courier.close(abandon=bool(self._out))
+        self._packer.close()
+        # A run and its lane would keep each other, and with them all results, until a garbage collection.
+        del self._run
 
 
 class _CourierBell:
@@ -300,57 +275,3 @@ class _CourierBell:
 
     def put(self, token: object) -> None:
         self._courier.ring()
-
-
-class _Layout:
-    """Which imports of a straight body come from an item's row, and which are shared by all items."""
-
-    def __init__(self, map_run: MapRun) -> None:
-        imports = map_run.linked.plan.bundles[0].imports
-        step = map_run.step
-        varying_slots = [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
-        sources = {slot: number for number, slot in enumerate(varying_slots)}
-        self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
-        self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]
-        order = [sources[imports[position]] for position in self.varying]
-        if step.spreads:
-            self.pick: Callable[[Tuple[Any, ...], int], Any] = self._spread(map_run, order, varying_slots)
-        elif order == list(range(len(varying_slots))):
-            self.pick = lambda row, index: row
-        else:
-            self.pick = lambda row, index: tuple([row[number] for number in order])
-
-    @staticmethod
-    def _spread(map_run: MapRun, order: List[int], slots: List[int]) -> Callable[[Tuple[Any, ...], int], Any]:
-        fill = map_run.linked.fill
-        scratch: Slots = list(map_run.template)
-
-        def pick(row: Tuple[Any, ...], index: int) -> Any:
-            fill(scratch, row, index)
-            return tuple([scratch[slots[number]] for number in order])
-
-        return pick
-
-
-def _blame(shipment: Shipment, values: Sequence[Any]) -> None:
-    """Raise the error of the first value that does not pickle, named as the user knows it."""
-    slots, bundle = shipment.linked.plan.slots, shipment.bundle
-    for slot, value in zip(bundle.imports, values):
-        dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
-
-
-def _results(shipment: Shipment, data: bytes) -> Any:
-    try:
-        return loads(data)
-    except Exception as fault:
-        bundle = shipment.bundle
-        made = makers(bundle.steps)
-        _, _, first = shipment.place
-        at = f" (items {first} to {first + shipment.count - 1})" if first >= 0 else ""
-        subject = " or ".join([made[slot] for slot in bundle.exports]) + at
-        cause = f"it was pickled in the worker, and cannot be read here: {type(fault).__name__}: {fault}"
-        raise NotPicklableError(subject, (), cause, _READABLE) from fault
-
-
-def _readers(bundle: Bundle) -> str:
-    return "node " + " and ".join(repr(step.name) for step in bundle.steps[:1])

@@ -1,8 +1,9 @@
 """Parcels in, answers out: what runs in a worker process, and nowhere else.
 
 A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
-recently used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker
-of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer_for` each time.
+recently used ones, so that a second parcel of a run carries nothing but its rows. Of parts with large buffers it keeps
+the latest one, and lets go of that too before it is idle. The same code answers for a worker of our own, which hears
+from its pipe, and for a process executor of the user's, which calls `answer_for` each time.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import gc
+import sys
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
@@ -23,6 +26,7 @@ from hypernodes.runtime.failures import portable
 from hypernodes.runtime.faults import located, makers
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
+from hypernodes.runtime.memory import Packed, Segment, count_mapped, lifted, pack, take
 from hypernodes.runtime.observe import HOSTED, Scene
 from hypernodes.runtime.run import Services
 from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
@@ -32,6 +36,8 @@ KEPT = 64
 
 _received: OrderedDict[str, bytes] = OrderedDict()
 _kept: Dict[str, Any] = {}
+_memory: Dict[str, Segment] = {}
+_on_the_way: List[Segment] = []
 
 _surroundings: List[Any] = []
 _own_environment: Dict[str, str] = {}
@@ -75,14 +81,31 @@ def server(workers: int) -> Callable[[Connection], None]:
 
 def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer parcels until the pipe closes."""
-    _services.connection = connection
     global _siblings
     _siblings = siblings
-    while True:
-        parts = connection.receive()
-        if parts is None:
-            return
-        connection.send(*answer(parts))
+    _services.connection = connection
+    while _serve_one(connection):
+        # By now nothing here refers to what came or went: large values are not kept while a worker waits.
+        pass
+
+
+def _serve_one(connection: Connection) -> bool:
+    fds: List[int] = []
+    parts = connection.receive(fds)
+    if parts is None:
+        return False
+    _on_the_way.clear()
+    if not parts:
+        _let_go("")
+        if count_mapped():  # an exception of a node may refer to itself, and to the values it met
+            gc.collect()
+        return True
+    memory: List[Segment] = []
+    answered = answer(parts, fds, memory)
+    connection.send(*answered, fds=[segment.fd for segment in memory])
+    if sys.platform == "darwin":  # which loses a descriptor on its way when the sender closes its own
+        _on_the_way[:] = memory
+    return True
 
 
 def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
@@ -92,13 +115,17 @@ def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
     return answer(parts)
 
 
-def answer(parts: List[bytes]) -> List[bytes]:
+def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Segment]] = None) -> List[bytes]:
     """Run one parcel.
 
     Parameters
     ----------
     parts : list of bytes
         The header, the parts it says it carries, and the rows.
+    fds : sequence of int, optional
+        Descriptors that came with them; they are closed here.
+    memory : list of Segment, optional
+        Gets the memory of large buffers of the results. Without it these stay in the results.
 
     Returns
     -------
@@ -111,15 +138,20 @@ def answer(parts: List[bytes]) -> List[bytes]:
     results: List[Any] = []
     events: List[Any] = []
     failed: Optional[BaseException] = None
-    for digest, data in zip(header.carried, parts[1:-1]):
-        _received[digest] = data
-    needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
-    missing = [digest for digest in needed if digest not in _received]
-    if missing:
-        return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
+    sizes: Sequence[int] = ()
     try:
+        shared_memory, row_memory = take(fds, header.shared_sizes, header.row_sizes)
+        if shared_memory is not None:
+            _let_go(header.shared)
+            _memory[header.shared] = shared_memory
+        for digest, data in zip(header.carried, parts[1:-1]):
+            _received[digest] = data
+        needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
+        missing = [digest for digest in needed if digest not in _received]
+        if missing:
+            return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
         program, code, shared, context = _unpacked(header)
-        received: Any = loads(parts[-1])
+        received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
         (pipeline, items, first), scene, varying, rows = received
         if header.delay:
             time.sleep(header.delay)
@@ -144,18 +176,24 @@ def answer(parts: List[bytes]) -> List[bytes]:
                 break
             results.extend([slots[slot] for slot in program.exports])
             completed += 1
-        payload = _pickled(results, program, items, first) if failed is None else portable(failed)
+        if failed is None:
+            payload, segment = _packed(results, program, items, first, memory is not None)
+            if segment is not None and memory is not None:
+                memory.append(segment)
+                sizes = segment.sizes
+        else:
+            payload = portable(failed)
         ok = failed is None
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
-    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events))), payload]
+    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes])), payload]
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
-def _pickled(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> bytes:
+def _packed(results: List[Any], program: Program, items: Tuple[int, ...], first: int, apart: bool) -> Packed:
     try:
-        return dumps(results, "a result")
+        return pack(lifted([results])[0], "a result", apart)
     except NotPicklableError:
         made = makers(program.steps)
         for number, value in enumerate(results):
@@ -173,7 +211,7 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
         context = surroundings.adopt(_received[header.surroundings], _own_environment)
         _surroundings[:] = [header.surroundings, context]
     context = _surroundings[1]
-    shared = _kept_or(header.shared, loads) if header.shared else ()
+    shared = _kept_or(header.shared, functools.partial(_loads_shared, header.shared)) if header.shared else ()
     program = _kept_or(header.program, loads)
     key = header.program + ("+events" if header.observed else "+code")
     code = _kept.get(key)
@@ -184,6 +222,18 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
         for kept in (gone, gone + "+events", gone + "+code"):
             _kept.pop(kept, None)
     return program, code, shared, context
+
+
+def _loads_shared(digest: str, data: bytes) -> Any:
+    return loads(data, _memory[digest].shared() if digest in _memory else ())
+
+
+def _let_go(but: str) -> None:
+    """Forget shared values with large buffers, other than those of part `but`."""
+    for digest in [digest for digest in _memory if digest != but]:
+        _received.pop(digest, None)
+        _kept.pop(digest, None)
+        _memory.pop(digest).close()
 
 
 def _kept_or(digest: str, make: Callable[[bytes], Any]) -> Any:

@@ -27,7 +27,7 @@ from hypernodes.pickling import dumps
 
 LARGE = 128 * 1024
 """Bytes from which a buffer goes apart. An array in and out takes three quarters of the time it takes through the pipe
-at this size, half at 1 MiB, and no less at 64 KiB, where a lone one pays for a descriptor and a mapping."""
+at this size, two thirds at 1 MiB, and no less at 64 KiB, where a lone one pays for a descriptor and a mapping."""
 
 MAPPED_FROM = 1024 * 1024
 """Bytes from which a row or a result is mapped: below, reading it costs the same and leaves an ordinary object."""

@@ -32,6 +32,8 @@ from hypernodes.errors import (
     UnknownNameError,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20
 ids = "-".join

@@ -589,7 +589,7 @@ def unusual():
     for error in UNUSUAL:
         for coroutine in (False, True):
             usual = not coroutine or error in (SystemExit, KeyboardInterrupt, asyncio.CancelledError, StopIteration)
-            marks = [] if usual else [pytest.mark.slow]
+            marks = [] if usual else [pytest.mark.sweep]
             yield pytest.param(error, coroutine, marks=marks, id=error.__name__ + "-coroutine" * coroutine)
 
 
@@ -630,7 +630,7 @@ def test_unusual_exceptions_are_failures_like_any_other(pair, error, coroutine, 
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit, asyncio.CancelledError, *[pytest.param(e, marks=pytest.mark.slow) for e in (KeyboardInterrupt, Own)]],
+    [SystemExit, asyncio.CancelledError, *[pytest.param(e, marks=pytest.mark.sweep) for e in (KeyboardInterrupt, Own)]],
 )
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[1] != "sequential"], ids=ids)
 def test_everything_else_is_wound_down(pair, error, backends, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from faults.scripts import Program, assert_nothing_left, linux, members, wait_until
 from graphs import PAIRS, PARALLEL_PAIRS
 
-pytestmark = linux
+pytestmark = [pytest.mark.slow, linux]
 ids = "-".join
 
 # Two nodes, or the items of a map, say that they have begun and wait for a file. Nobody makes it before a process ends
@@ -62,7 +62,7 @@ CTRL_C = b"\x02"
 
 def usual_here(pair, usual):
     """Return a pair as a parameter that the default selection leaves out unless it is a usual one."""
-    return pytest.param(pair, marks=[] if usual else [pytest.mark.slow], id=ids(pair))
+    return pytest.param(pair, marks=[] if usual else [pytest.mark.sweep], id=ids(pair))
 
 
 def cases():
@@ -73,7 +73,7 @@ def cases():
                 chosen = start == "run" or (start == "amap-on-a-loop" and pair[0] == pair[1])
                 chosen = chosen or (start == "amap" and "sequential" in pair and pair[0] != pair[1])
                 usual = chosen and group == (pair in PARALLEL_PAIRS)
-                marks = [] if usual else [pytest.mark.slow]
+                marks = [] if usual else [pytest.mark.sweep]
                 name = "-".join([*pair, start, "group" if group else "parent"])
                 yield pytest.param(pair, start, group, marks=marks, id=name)
 

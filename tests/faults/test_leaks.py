@@ -15,7 +15,7 @@ from graphs import MODES, PAIRS
 
 from hypernodes import LocalBackend, Pipeline, node
 
-pytestmark = linux
+pytestmark = [pytest.mark.slow, linux]
 ids = "-".join
 RUNS = 1000
 
@@ -115,7 +115,7 @@ def test_runs_in_a_row_leave_nothing(mode, act, times):
     assert bytes_left < 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_a_thousand_maps_leave_nothing(pair):
     with LocalBackend(*pair, max_workers=2) as backend:
@@ -179,7 +179,7 @@ LONG = """
         (("sequential", "parallel"), 200_000),
         (("parallel", "threaded"), 5_000),
         *[
-            pytest.param(pair, 1_000_000, marks=pytest.mark.slow)
+            pytest.param(pair, 1_000_000, marks=pytest.mark.sweep)
             for pair in [("sequential", "threaded"), ("sequential", "parallel"), ("sequential", "async")]
         ],
     ],

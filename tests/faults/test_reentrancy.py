@@ -15,11 +15,13 @@ from runtime.test_overlap import meet_in_files
 
 from hypernodes import LocalBackend, Pipeline, node
 
+pytestmark = pytest.mark.slow
+
 ids = "-".join
 
 
 def slow_pair(*pair):
-    return pytest.param(pair, marks=pytest.mark.slow)
+    return pytest.param(pair, marks=pytest.mark.sweep)
 
 
 def tower(backends, leaf):
@@ -41,7 +43,7 @@ def combinations():
     for outer in PAIRS:
         for inner in PAIRS:
             usual = outer[0] == outer[1] and inner[0] == inner[1]
-            marks = [] if usual else [pytest.mark.slow]
+            marks = [] if usual else [pytest.mark.sweep]
             yield pytest.param(outer, inner, marks=marks, id=f"{ids(outer)}-{ids(inner)}")
 
 

@@ -1,14 +1,16 @@
-"""What do processes cost? A warm call of nothing, a first call, many small items and some larger ones.
+"""What do processes cost? A warm call of nothing, a first call, many small items, some larger ones, and large arrays.
 
-The 1.0 of the last two is `multiprocessing.Pool.map` with the chunk size that suits it best (found here by trying, on a
-warm pool); joblib and mpire join where they are installed.
+The 1.0 of the items is `multiprocessing.Pool.map` with the chunk size that suits it best (found here by trying, on a
+warm pool); joblib and mpire join where they are installed. Large arrays need numpy, and 1.5 GB of memory.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
@@ -19,6 +21,15 @@ import pytest
 from bench.duel import FIRST, OURS, Duel, Reading, milliseconds, name_of, play
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.backends.local import usable_cores
+
+try:
+    import joblib
+except ImportError:
+    joblib = None
+try:
+    import numpy
+except ImportError:
+    numpy = None
 
 CHUNKS = (1, 4, 16, 64, 256, 1024)
 
@@ -43,7 +54,7 @@ def trivial(x: int) -> int:
     return x
 
 
-def _pipeline(fn: Callable[[int], int], backend: LocalBackend) -> Pipeline:
+def _pipeline(fn: Callable[..., Any], backend: LocalBackend) -> Pipeline:
     return Pipeline(nodes=[node(output_name="y")(fn)], backend=backend)
 
 
@@ -101,13 +112,9 @@ def _best_chunk(pool: Any, fn: Callable[[int], int], xs: List[int]) -> int:
     return min([chunk for chunk in CHUNKS if chunk <= len(xs)], key=seconds)
 
 
-def _peers(stack: ExitStack, workers: int, fn: Callable[[int], int], xs: List[int]) -> Dict[str, Callable[[], object]]:
+def _peers(stack: ExitStack, workers: int, fn: Callable[[Any], Any], xs: List[Any]) -> Dict[str, Callable[[], object]]:
     found: Dict[str, Callable[[], object]] = {}
-    try:
-        import joblib
-    except ImportError:
-        pass
-    else:
+    if joblib is not None:
         parallel = stack.enter_context(joblib.Parallel(n_jobs=workers))
         found["joblib"] = lambda: parallel([joblib.delayed(fn)(x) for x in xs])
     try:
@@ -118,6 +125,63 @@ def _peers(stack: ExitStack, workers: int, fn: Callable[[int], int], xs: List[in
         pool = stack.enter_context(mpire.WorkerPool(n_jobs=workers, keep_alive=True))
         found["mpire"] = lambda: pool.map(fn, xs)
     return found
+
+
+def halve(x: Any) -> Any:
+    return x * 0.5
+
+
+def column(x: int, fixed: Any) -> float:
+    return float(fixed[x::100].sum())
+
+
+@contextmanager
+def arrays() -> Iterator[Duel]:
+    """Arrays of 64 MB in and out."""
+    xs = [numpy.full(8 << 20, float(n)) for n in range(4)]
+    with ExitStack() as stack:
+        backend = stack.enter_context(LocalBackend(map_execution="parallel", max_workers=2))
+        pool = stack.enter_context(multiprocessing.Pool(2))
+        pipeline = _pipeline(halve, backend)
+        sides: Dict[str, Callable[[], object]] = {
+            "Pool.map": lambda: pool.map(halve, xs, 1),
+            OURS: lambda: pipeline.map(inputs={"x": xs}, map_over="x"),
+            **_peers(stack, 2, halve, xs),
+        }
+        yield Duel("parallel map, 4 x 64 MB in and out", sides, 1.0, turns=7)
+
+
+def column_of_file(x: int, path: str) -> float:
+    return column(x, numpy.load(path, mmap_mode="r"))
+
+
+@contextmanager
+def shared_array() -> Iterator[Duel]:
+    """An array of 512 MB that all items read; by hand, and by joblib, it goes to a file once and the workers map it."""
+    fixed, xs = numpy.ones(64 << 20), list(range(100))
+    with ExitStack() as stack:
+        backend = stack.enter_context(LocalBackend(map_execution="parallel", max_workers=2))
+        pool = stack.enter_context(multiprocessing.Pool(2))
+        pipeline = _pipeline(column, backend)
+
+        def by_hand() -> object:
+            with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+                path = os.path.join(folder, "fixed.npy")
+                numpy.save(path, fixed)
+                return pool.starmap(column_of_file, [(x, path) for x in xs])
+
+        def by_joblib() -> object:
+            # A context of its own for each call: the file of the first call would serve all others.
+            with joblib.Parallel(n_jobs=2) as parallel:
+                return parallel([joblib.delayed(column)(x, fixed) for x in xs])
+
+        sides: Dict[str, Callable[[], object]] = {
+            "Pool.starmap, a file": by_hand,
+            OURS: lambda: pipeline.map(inputs={"x": xs, "fixed": fixed}, map_over="x"),
+        }
+        if joblib is not None:
+            sides["joblib"] = by_joblib
+        yield Duel("parallel map, 100 items share 512 MB", sides, 1.0, turns=7)
 
 
 PROGRAM = """
@@ -142,10 +206,13 @@ def program() -> Iterator[Reading]:
     yield Reading("parallel, a whole program of 2 items", read, float("inf"), "s")
 
 
-QUESTIONS = [warm_call, first_call, partial(items, "20 µs"), partial(items, "10 ms"), program]
+DUELS = [warm_call, first_call, partial(items, "20 µs"), partial(items, "10 ms")]
+if numpy is not None:
+    DUELS += [arrays, shared_array]
+QUESTIONS = [*DUELS, program]
 
 
 @pytest.mark.parametrize("side", [FIRST, OURS, "joblib", "mpire"])
-@pytest.mark.parametrize("question", QUESTIONS[:4], ids=name_of)
+@pytest.mark.parametrize("question", DUELS, ids=name_of)
 def bench_parallel(benchmark: Any, question: Any, side: str) -> None:
     play(benchmark, question, side)

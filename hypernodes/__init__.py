@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hypernodes.backends.plans import ExecutionPlan
     from hypernodes.errors import HyperNodesError
     from hypernodes.events.callbacks import CallbackContext, PipelineCallback
-    from hypernodes.pipeline import Pipeline, PipelineNode
+    from hypernodes.nesting import PipelineNode
+    from hypernodes.pipeline import Pipeline
     from hypernodes.results import MapResult
 
 _HOMES = {
@@ -29,7 +30,7 @@ _HOMES = {
     "MapResult": "hypernodes.results",
     "Pipeline": "hypernodes.pipeline",
     "PipelineCallback": "hypernodes.events.callbacks",
-    "PipelineNode": "hypernodes.pipeline",
+    "PipelineNode": "hypernodes.nesting",
 }
 
 __all__ = [

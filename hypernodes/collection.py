@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from contextlib import contextmanager
 from typing import Iterator
@@ -11,6 +12,19 @@ from typing import Iterator
 _lock = threading.RLock()
 _pauses = 0
 _was_on = False
+
+
+def _after_fork() -> None:
+    """Forget, in a forked child, the pauses of threads that are not there to end them."""
+    global _pauses
+    if _pauses and _was_on:
+        gc.enable()
+    _pauses = 0
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
 
 
 @contextmanager

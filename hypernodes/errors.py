@@ -185,6 +185,24 @@ class MapLengthError(HyperNodesError, ValueError):
 
 
 @attrs.define(eq=False)
+class StreamLengthError(MapLengthError):
+    """Iterators of different lengths under ``map_mode="zip"``, found when the first of them ends.
+
+    `lengths` counts what was read of each: one more than the shortest, of those that go on.
+    """
+
+    def __str__(self) -> str:
+        shortest = min(self.lengths.values())
+        ended = [name for name, length in self.lengths.items() if length == shortest]
+        others = [name for name in self.lengths if name not in ended]
+        return (
+            f"pipeline {self.pipeline!r}: map_mode='zip' needs values of one length, but {listed(ended)} ended after "
+            f"{shortest} items, and {listed(others)} goes on\n"
+            f"  fix: let the iterators end together: itertools.islice cuts one short, itertools.cycle repeats one"
+        )
+
+
+@attrs.define(eq=False)
 class OutputCountError(HyperNodesError, ValueError):
     """A node with several output names whose function did not return a tuple of that length."""
 

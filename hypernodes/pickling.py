@@ -15,7 +15,7 @@ import io
 import pickle
 import sys
 import types
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Iterable, Optional, Tuple
 
 import cloudpickle
 
@@ -29,7 +29,7 @@ _FLAT = frozenset((tuple, list, set, frozenset))
 _FEW = 64  # items worth a look; beyond, making the careful pickler costs little beside the pickling
 
 
-def dumps(value: object, subject: str) -> bytes:
+def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBuffer], bool]] = None) -> bytes:
     """Pickle `value` so that another process can read it.
 
     Parameters
@@ -38,6 +38,9 @@ def dumps(value: object, subject: str) -> bytes:
         Anything: a function with what it refers to, a bundle, an input, a result.
     subject : str
         What `value` is to the user, for the error: ``"node 'fetch'"``, ``"input 'client'"``.
+    stays : callable, optional
+        Asked for each buffer (the data of an array) whether it stays in the pickle. One that does not is up to the
+        callable to keep, and `loads` needs it again. All stay by default.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def dumps(value: object, subject: str) -> bytes:
         if _is_plain(value):
             return pickle.dumps(value, 5)
         file = io.BytesIO()
-        _Pickler(file, 5).dump(value)
+        _Pickler(file, 5, buffer_callback=stays).dump(value)
         return file.getvalue()
     except MemoryError as fault:  # to search would pickle it all again
         raise NotPicklableError(subject, (), _worded(fault)) from fault
@@ -63,9 +66,17 @@ def dumps(value: object, subject: str) -> bytes:
         raise _refusal(subject, found.path, found.fault or fault) from fault
 
 
-def loads(data: bytes) -> object:
-    """Read what `dumps` made, in any process that can import the same modules."""
-    return pickle.loads(data)
+def loads(data: bytes, buffers: Iterable[object] = ()) -> object:
+    """Read what `dumps` made, in any process that can import the same modules.
+
+    Parameters
+    ----------
+    data : bytes
+        The pickle.
+    buffers : iterable, optional
+        Buffers that did not stay in it, in their order; the objects read are made of them and not of copies.
+    """
+    return pickle.loads(data, buffers=buffers)
 
 
 def culprit(value: object) -> Tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Nodes and a backend in, results out: `Pipeline`, and pipelines as nodes of others.
+"""Nodes and a backend in, results out: `Pipeline`.
 
 The graph is built once, at construction. What one kind of run needs (which inputs, which outputs, mapped over what) is
 prepared at its first run and kept; changing a setting of any pipeline lets all of them look again.
@@ -6,29 +6,31 @@ prepared at its first run and kept; changing a setting of any pipeline lets all 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, AsyncGenerator, Dict, Generator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes import collection
+from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
 from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.backends.subrun import isolate
-from hypernodes.errors import MapInputError, OptionError, PipelineDefinitionError, UnknownNameError, did_you_mean
+from hypernodes.collecting import collects, map_result, run_result
+from hypernodes.errors import OptionError, PipelineDefinitionError
 from hypernodes.events.callbacks import PipelineCallback
-from hypernodes.ir.build import declare_nested, link, mapped
+from hypernodes.ir.build import link, mapped
 from hypernodes.ir.graph import Graph, Operation
+from hypernodes.nesting import PipelineNode
 from hypernodes.node import Node
 from hypernodes.results import MapResult
-from hypernodes.settings import VERSION, Settings, changed, checked_backend, checked_callbacks, listeners
+from hypernodes.settings import VERSION, Adjustable, Settings, checked_backend, checked_callbacks, listeners
 
-Names = Union[str, Sequence[str]]
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
 Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
 
 _DEFAULT_BACKEND = LocalBackend()
 
 
-class Pipeline:
+class Pipeline(Adjustable):
     """Nodes wired by name: a parameter reads the output of that name, or an input.
 
     Parameters
@@ -80,42 +82,10 @@ class Pipeline:
             self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
         self._prepared: Dict[object, Prepared] = {}
 
-    # -- settings -----------------------------------------------------------------------------------------------------
-
     @property
     def graph(self) -> Graph:
         """The typed, immutable graph of this pipeline."""
         return self._graph
-
-    @property
-    def backend(self) -> Optional[LocalBackend]:
-        """How it runs; None inherits. May be set at any time."""
-        return self._settings.backend
-
-    @backend.setter
-    def backend(self, backend: Optional[LocalBackend]) -> None:
-        self._settings.backend = checked_backend(backend)
-        changed()
-
-    @property
-    def cache(self) -> object:
-        """Where results will be kept; None inherits. This version keeps nothing yet."""
-        return self._settings.cache
-
-    @cache.setter
-    def cache(self, cache: object) -> None:
-        self._settings.cache = cache
-        changed()
-
-    @property
-    def callbacks(self) -> Optional[Tuple[PipelineCallback, ...]]:
-        """Who is told what happens; None inherits. Set a new sequence to change it."""
-        return self._settings.callbacks
-
-    @callbacks.setter
-    def callbacks(self, callbacks: Optional[Sequence[PipelineCallback]]) -> None:
-        self._settings.callbacks = checked_callbacks(callbacks)
-        changed()
 
     @property
     def inputs(self) -> Tuple[str, ...]:
@@ -129,7 +99,12 @@ class Pipeline:
 
     # -- running ------------------------------------------------------------------------------------------------------
 
-    def run(self, inputs: Optional[Mapping[str, Any]] = None, output_name: Optional[Names] = None) -> Dict[str, Any]:
+    def run(
+        self,
+        inputs: Optional[Mapping[str, Any]] = None,
+        output_name: Optional[Names] = None,
+        error_policy: str = "raise",
+    ) -> Dict[str, Any]:
         """Run once.
 
         Parameters
@@ -139,11 +114,14 @@ class Pipeline:
             only it needed, does not run.
         output_name : str or sequence of str, optional
             Only these outputs, and only what they need; all by default.
+        error_policy : {"raise", "collect"}
+            With ``"collect"`` everything runs that does not depend on a failure, and a `Failure` stands in the place of
+            each output that does.
 
         Returns
         -------
         dict of str to object
-            The outputs of all nodes, or those asked for; inputs are not included.
+            The outputs of all nodes, or those asked for; inputs are not included. With ``"collect"`` a `RunResult`.
 
         Raises
         ------
@@ -154,10 +132,11 @@ class Pipeline:
         """
         given: Mapping[str, Any] = {} if inputs is None else inputs
         try:
-            prepared = self._prepared[(VERSION[0], output_name, tuple(given))]
+            prepared = self._prepared[(VERSION[0], output_name, tuple(given), error_policy)]
         except (KeyError, TypeError):
-            prepared = self._prepare(given, output_name, None, "zip")
-        return prepared.run(given)
+            prepared = self._prepare(given, output_name, None, "zip", error_policy=error_policy)
+        outputs = prepared.run(given)
+        return outputs if error_policy == "raise" else run_result(self, outputs, given, output_name)
 
     def __call__(self, **inputs: Any) -> Dict[str, Any]:
         """Run once, with the inputs as keywords."""
@@ -169,6 +148,7 @@ class Pipeline:
         map_over: Names,
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
+        error_policy: str = "raise",
     ) -> MapResult:
         """Run once per item.
 
@@ -182,6 +162,8 @@ class Pipeline:
             Items together, which need equal lengths, or every combination, the last name of `map_over` fastest.
         output_name : str or sequence of str, optional
             As in `run`.
+        error_policy : {"raise", "collect"}
+            As in `run`: with ``"collect"`` the other items go on, and `MapResult.retry` runs the failed ones again.
 
         Returns
         -------
@@ -195,15 +177,21 @@ class Pipeline:
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
-        return _map_result(prepared.run(given), given, _names(map_over), map_mode)
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name, error_policy)
+        given = _read(inputs, axes)
+        return map_result(self, prepared.run(given), given, axes, map_mode, output_name)
 
     async def arun(
-        self, inputs: Optional[Mapping[str, Any]] = None, output_name: Optional[Names] = None
+        self,
+        inputs: Optional[Mapping[str, Any]] = None,
+        output_name: Optional[Names] = None,
+        error_policy: str = "raise",
     ) -> Dict[str, Any]:
         """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
         given = {} if inputs is None else inputs
-        return await self._prepare(given, output_name, None, "zip").arun(given)
+        outputs = await self._prepare(given, output_name, None, "zip", error_policy=error_policy).arun(given)
+        return outputs if error_policy == "raise" else run_result(self, outputs, given, output_name)
 
     async def amap(
         self,
@@ -211,10 +199,74 @@ class Pipeline:
         map_over: Names,
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
+        error_policy: str = "raise",
     ) -> MapResult:
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
-        given, prepared = self._prepared_map(inputs, map_over, map_mode, output_name)
-        return _map_result(await prepared.arun(given), given, _names(map_over), map_mode)
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name, error_policy)
+        given = _read(inputs, axes)
+        return map_result(self, await prepared.arun(given), given, axes, map_mode, output_name)
+
+    def stream(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: Names,
+        map_mode: str = "zip",
+        output_name: Optional[Names] = None,
+        ordered: bool = False,
+    ) -> Generator[Tuple[int, Dict[str, Any]], None, None]:
+        """Run once per item, and yield each as it finishes: any number of items, in bounded memory.
+
+        Iterators are read in the caller's thread, inside ``next()``, and only a bounded number of items ahead of what
+        has been yielded. While the caller is busy with a result, the items read so far go on.
+
+        Parameters
+        ----------
+        inputs : mapping of str to object
+            As in `map`; an iterable of items may be without end. Under ``"product"`` each is read into a list first.
+        map_over, map_mode, output_name
+            As in `map`.
+        ordered : bool
+            Yield items in their order, and hold those back that finish early.
+
+        Yields
+        ------
+        int, dict of str to object
+            The index of an item and its outputs.
+
+        Raises
+        ------
+        MissingInputError, UnknownNameError, MapInputError, MapLengthError, NotPicklableError
+            At the call.
+        StreamLengthError
+            When one iterator ends before another, after the items until then.
+        Exception
+            Whatever a node or an iterator raises, as itself, with a note that says where.
+
+        Notes
+        -----
+        Leaving the loop, by ``break`` or an exception, or closing the generator stops the run: nothing new starts,
+        what runs is awaited, and nothing that was started is left.
+        """
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name, fed=True)
+        return prepared.stream(inputs, axes, map_mode, ordered)
+
+    def astream(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: Names,
+        map_mode: str = "zip",
+        output_name: Optional[Names] = None,
+        ordered: bool = False,
+    ) -> AsyncGenerator[Tuple[int, Dict[str, Any]], None]:
+        """Run once per item, like `stream`, with coroutine nodes on the running event loop and nothing that blocks it.
+
+        Mapped values may be async iterables, which are read on that loop.
+        """
+        axes = names_of(map_over)
+        prepared = self._prepared_map(inputs, axes, map_mode, output_name, fed=True)
+        return prepared.astream(inputs, axes, map_mode, ordered)
 
     def plan(
         self,
@@ -238,7 +290,7 @@ class Pipeline:
         n : int, optional
             The number of items, for printing widths as numbers.
         """
-        axes = () if map_over is None else _names(map_over)
+        axes = () if map_over is None else names_of(map_over)
         if inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
@@ -290,17 +342,18 @@ class Pipeline:
     # -- preparing ----------------------------------------------------------------------------------------------------
 
     def _prepared_map(
-        self, inputs: Mapping[str, Any], map_over: Names, map_mode: str, output_name: Optional[Names]
-    ) -> Tuple[Mapping[str, Any], Prepared]:
-        axes = _names(map_over)
-        key = (VERSION[0], output_name, tuple(inputs), axes, map_mode)
+        self,
+        inputs: Mapping[str, Any],
+        axes: Tuple[str, ...],
+        map_mode: str,
+        output_name: Optional[Names],
+        error_policy: str = "raise",
+        fed: bool = False,
+    ) -> Prepared:
         try:
-            prepared = self._prepared[key]
+            return self._prepared[(VERSION[0], output_name, tuple(inputs), error_policy, axes, map_mode, fed)]
         except (KeyError, TypeError):
-            prepared = self._prepare(inputs, output_name, axes, map_mode)
-        unsized = [axis for axis in axes if not hasattr(inputs[axis], "__len__") and hasattr(inputs[axis], "__iter__")]
-        # An iterator is read once, here: its length is part of the result.
-        return ({**inputs, **{axis: list(inputs[axis]) for axis in unsized}} if unsized else inputs), prepared
+            return self._prepare(inputs, output_name, axes, map_mode, error_policy=error_policy, fed=fed)
 
     def _prepare(
         self,
@@ -309,111 +362,31 @@ class Pipeline:
         axes: Optional[Tuple[str, ...]],
         map_mode: str,
         backend: Optional[LocalBackend] = None,
+        error_policy: str = "raise",
+        fed: bool = False,
     ) -> Prepared:
+        collecting = collects(error_policy)
         names = tuple(inputs)
-        asked = self._asked(output_name, names)
-        self._check_names(names, axes, map_mode)
+        asked = asked_outputs(self._graph, output_name, names)
+        check_inputs(self._graph, names)
+        if axes is not None:
+            check_map(self._graph, names, axes, map_mode)
         own = backend or self._settings.backend or _DEFAULT_BACKEND
         graph = isolate(self._graph, own)
         if axes is not None:
             overrides = [name for name in names if name not in graph.input_names and name not in axes]
-            graph = mapped(graph, axes, map_mode, overrides=overrides)
+            graph = mapped(graph, axes, map_mode, overrides=overrides, fed=fed)
             asked = tuple(name for name in asked if name not in axes and name not in overrides)
-        prepared = prepare(
-            graph, names, asked, own, listeners(self._graph, self.name, self._settings.callbacks), axes is not None
-        )
+        callbacks = listeners(self._graph, self.name, self._settings.callbacks)
+        prepared = prepare(graph, names, asked, own, callbacks, axes is not None, collecting)
         if backend is None:
-            shape = () if axes is None else (axes, map_mode)
+            shape = () if axes is None else (axes, map_mode, fed)
             key_output = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
             if any(key[0] != VERSION[0] for key in list(self._prepared)):  # type: ignore[index]
                 self._prepared.clear()
-            key = (VERSION[0], key_output, names, *shape)
+            key = (VERSION[0], key_output, names, error_policy, *shape)
             self._prepared[key] = prepared
         return prepared
-
-    def _asked(self, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:
-        outputs = self._graph.output_names
-        if output_name is None:
-            given = set(provided)
-            return tuple([name for name in outputs if name not in given]) if given.intersection(outputs) else outputs
-        asked = _names(output_name)
-        for name in asked:
-            if name not in outputs:
-                raise UnknownNameError(self.name, "output", name, outputs)
-        return asked
-
-    def _check_names(self, names: Sequence[str], axes: Optional[Sequence[str]], map_mode: str) -> None:
-        known = {*self._graph.input_names, *self._graph.output_names}
-        for name in names:
-            if name not in known:
-                raise UnknownNameError(self.name, "input", str(name), self._graph.input_names)
-        if axes is None:
-            return
-        if map_mode not in ("zip", "product"):
-            hint = did_you_mean(str(map_mode), ("zip", "product"))
-            raise OptionError("map_mode", repr(map_mode), f"use 'zip' or 'product'{hint}")
-        if not axes:
-            raise OptionError("map_over", "()", "name at least one input, or use run()")
-        for axis in axes:
-            if axis not in known:
-                raise UnknownNameError(self.name, "input to map over", str(axis), self._graph.input_names)
-            if axis not in names:
-                raise MapInputError(self.name, axis, "not among the inputs", f"pass inputs={{{axis!r}: [...]}}")
-
-
-class PipelineNode:
-    """A pipeline as a node of another; made by `Pipeline.as_node`."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        input_mapping: Dict[str, str],
-        output_mapping: Dict[str, str],
-        map_over: Optional[Names],
-        map_mode: str,
-        name: str,
-    ) -> None:
-        self.pipeline = pipeline
-        self.name = name
-        self.map_over = () if map_over is None else _names(map_over)
-        self._input_mapping = input_mapping
-        self._output_mapping = output_mapping
-        self._map_mode = map_mode
-        graph = pipeline.graph
-        if map_mode not in ("zip", "product"):
-            raise OptionError("map_mode", repr(map_mode), "use 'zip' or 'product'")
-        for inner in input_mapping.values():
-            if inner not in graph.input_names:
-                raise UnknownNameError(pipeline.name, "input (of input_mapping)", str(inner), graph.input_names)
-        for inner in output_mapping:
-            if inner not in graph.output_names:
-                raise UnknownNameError(pipeline.name, "output (of output_mapping)", str(inner), graph.output_names)
-        outer = {name: name for name in graph.input_names if name not in input_mapping.values()}
-        outer.update(input_mapping)
-        if len(self.map_over) > 1:
-            for axis in self.map_over:
-                if axis not in outer:
-                    raise UnknownNameError(pipeline.name, "input to map over", str(axis), tuple(outer))
-
-    def declare(self) -> Operation:
-        """Return this node as an operation whose reads are still only names."""
-        return declare_nested(
-            self.pipeline.graph,
-            self.name,
-            self._input_mapping,
-            self._output_mapping,
-            self.map_over,
-            self._map_mode,
-            self.pipeline._settings,
-        )
-
-    def __repr__(self) -> str:
-        over = f" mapped over {', '.join(self.map_over)}" if self.map_over else ""
-        return f"<PipelineNode {self.name}{over} of {self.pipeline!r}>"
-
-
-def _names(names: Names) -> Tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _declare(member: Member) -> Operation:
@@ -433,6 +406,7 @@ def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
     return tuple(members)
 
 
-def _map_result(outputs: Dict[str, List[Any]], inputs: Mapping[str, Any], axes: Sequence[str], mode: str) -> MapResult:
-    length = len(next(iter(outputs.values()))) if outputs else len(inputs[axes[0]])
-    return MapResult(outputs, length)
+def _read(inputs: Mapping[str, Any], axes: Sequence[str]) -> Mapping[str, Any]:
+    """Read each iterator among mapped values once: its length is part of the result of a map."""
+    unsized = [axis for axis in axes if not hasattr(inputs[axis], "__len__") and hasattr(inputs[axis], "__iter__")]
+    return {**inputs, **{axis: list(inputs[axis]) for axis in unsized}} if unsized else inputs

@@ -1,14 +1,52 @@
-"""What `map` gives back: columns in, the same columns as rows or as a table out."""
+"""What runs and maps give back: outputs in, the same outputs as rows or as a table, and without their failures, out."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from hypernodes.runtime.cells import Failure, failures_in
+
+
+class RunResult(Dict[str, Any]):
+    """Outputs of a run whose errors were collected: output name → value, or the `Failure` in its place.
+
+    A dict with three more views. Which outputs failed is asked with `failures`: like any dict, a result is true when it
+    has outputs.
+    """
+
+    def __init__(self, outputs: Mapping[str, Any], again: Optional[Callable[[RunResult], RunResult]] = None) -> None:
+        super().__init__(outputs)
+        self._again = again
+
+    @property
+    def failures(self) -> List[Failure]:
+        """What failed, each once, in the order of the outputs that show it."""
+        return _distinct(self.values())
+
+    def ok(self) -> Dict[str, Any]:
+        """Return the outputs without any failure in them."""
+        return {name: value for name, value in self.items() if next(failures_in(value), None) is None}
+
+    def retry(self) -> RunResult:
+        """Run again what failed, and what depends on it, with the other outputs as they are."""
+        return self._again(self) if self._again is not None and self.failures else self
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return RunResult, (dict(self),)
 
 
 class MapResult(Dict[str, List[Any]]):
     """Results of a map: output name → list with one value per item, in item order.
 
-    It is a plain dict of lists with two more views.
+    It is a plain dict of lists with more views. Where errors are collected, a `Failure` stands in the place of what
+    failed.
+
+    Attributes
+    ----------
+    length : int
+        The number of items.
+    index : sequence of int
+        The number of each item in the map; all of them, but for what `ok` returns.
 
     Examples
     --------
@@ -17,9 +55,17 @@ class MapResult(Dict[str, List[Any]]):
     ([2, 3], [{'count': 2}, {'count': 3}])
     """
 
-    def __init__(self, columns: Mapping[str, List[Any]], length: int) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, List[Any]],
+        length: int,
+        index: Optional[Sequence[int]] = None,
+        again: Optional[Callable[[MapResult], MapResult]] = None,
+    ) -> None:
         super().__init__(columns)
         self.length = length
+        self.index = range(length) if index is None else index
+        self._again = again
 
     def rows(self) -> List[Dict[str, Any]]:
         """Return one dict per item, output name → value, in item order."""
@@ -27,6 +73,29 @@ class MapResult(Dict[str, List[Any]]):
         if not names:
             return [{} for _ in range(self.length)]
         return [dict(zip(names, values)) for values in zip(*self.values())]
+
+    @property
+    def failures(self) -> List[Failure]:
+        """What failed, each once, in item order; empty unless errors were collected."""
+        return _distinct([cell for row in zip(*self.values()) for cell in row])
+
+    def failed_rows(self) -> List[int]:
+        """Return the positions of the items that have a failure in some output."""
+        found = set()
+        for column in self.values():
+            found.update([number for number, cell in enumerate(column) if next(failures_in(cell), None) is not None])
+        return sorted(found)
+
+    def ok(self) -> MapResult:
+        """Return the items without any failure, as a result of their own; `index` says which they are."""
+        failed = set(self.failed_rows())
+        kept = [number for number in range(self.length) if number not in failed]
+        columns = {name: [column[number] for number in kept] for name, column in self.items()}
+        return MapResult(columns, len(kept), [self.index[number] for number in kept])
+
+    def retry(self) -> MapResult:
+        """Run the items that failed again, and return a result with theirs in the place of the failures."""
+        return self._again(self) if self._again is not None and self.failed_rows() else self
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with a row per item and a column per output.
@@ -39,3 +108,12 @@ class MapResult(Dict[str, List[Any]]):
         import pandas
 
         return pandas.DataFrame({name: pandas.Series(column, dtype=None) for name, column in self.items()})
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return MapResult, (dict(self), self.length, list(self.index))
+
+
+def _distinct(cells: Any) -> List[Failure]:
+    # One failure that went to several worker processes came back as several objects.
+    found = {(failure.node, failure.path, failure.traceback): failure for cell in cells for failure in failures_in(cell)}
+    return list(found.values())

@@ -43,6 +43,42 @@ class Settings:
         return Settings, (self.backend,)
 
 
+class Adjustable:
+    """What has settings, and lets them be read and set."""
+
+    _settings: Settings
+
+    @property
+    def backend(self) -> Optional[LocalBackend]:
+        """How it runs; None inherits. May be set at any time."""
+        return self._settings.backend
+
+    @backend.setter
+    def backend(self, backend: Optional[LocalBackend]) -> None:
+        self._settings.backend = checked_backend(backend)
+        changed()
+
+    @property
+    def cache(self) -> object:
+        """Where results will be kept; None inherits. This version keeps nothing yet."""
+        return self._settings.cache
+
+    @cache.setter
+    def cache(self, cache: object) -> None:
+        self._settings.cache = cache
+        changed()
+
+    @property
+    def callbacks(self) -> Optional[Tuple[PipelineCallback, ...]]:
+        """Who is told what happens; None inherits. Set a new sequence to change it."""
+        return self._settings.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: Optional[Sequence[PipelineCallback]]) -> None:
+        self._settings.callbacks = checked_callbacks(callbacks)
+        changed()
+
+
 def checked_backend(backend: object) -> Optional[LocalBackend]:
     """Return `backend`, or raise an `OptionError` when it is none."""
     if backend is None or isinstance(backend, LocalBackend):

@@ -40,3 +40,13 @@ def golden(request):
         assert path.read_text(encoding="utf-8") == text + "\n", f"{path}: run with --update-golden and read the diff"
 
     return check
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the sweeps out unless a marker expression names them."""
+    if "sweep" in (config.option.markexpr or ""):
+        return
+    left_out = [item for item in items if item.get_closest_marker("sweep")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("sweep")]

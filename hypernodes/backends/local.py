@@ -17,6 +17,12 @@ _REMOTE_MODULES = ("loky", "distributed", "ray", "mpi4py", "ipyparallel", "jobli
 _PROCESSES = "concurrent.futures.process"
 _THREADS = "concurrent.futures.thread"
 
+# Guards the pool of every backend. One lock for all, which a fork waits for: in the child the thread that held it would
+# not be there to release it. Re-entrant, for a finaliser or a signal handler.
+_guard = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_guard.acquire, after_in_child=_guard.release, after_in_parent=_guard.release)
+
 
 class LocalBackend:
     """How a pipeline runs on this machine.
@@ -42,6 +48,13 @@ class LocalBackend:
     ------
     OptionError
         For a mode that does not exist, fewer than one worker, or an executor that serves neither mode.
+
+    Notes
+    -----
+    Large arrays and `bytes` (128 KiB and more) reach worker processes through shared memory. Those that all items of a
+    map share are copied once, whatever their number, and are read-only in the workers: numpy raises a ValueError, and a
+    node that has to write makes a copy first. An item's own values may be changed in place; the caller does not see
+    it. An `executor` that runs work in processes gets copies of everything.
 
     Examples
     --------
@@ -74,7 +87,6 @@ class LocalBackend:
         self._executor = executor
         self._pool: Any = None
         self._native_threads = 1
-        self._guard = threading.Lock()
         self._closed = False
 
     @property
@@ -132,25 +144,25 @@ class LocalBackend:
         # Imported at the first parallel run: loky and the pool cost more to import than all the rest.
         from hypernodes.runtime.couriers import ExecutorCourier, PoolCourier
         from hypernodes.runtime.pool import WorkerPool
-        from hypernodes.runtime.worker import serve
+        from hypernodes.runtime.worker import server, share
 
         if self._executor is not None and is_remote(self._executor):
             return ExecutorCourier(self._executor, self.max_workers)
-        with self._guard:
+        with _guard:
             if self._closed:
                 raise ClosedError("this LocalBackend")
             if self._pool is None:
                 cores = usable_cores()
                 # A default made for waiting threads would be too many processes.
-                size = min(self.max_workers, cores) if self._by_default else self.max_workers
-                self._pool = WorkerPool(size, serve)
+                size = share(min(self.max_workers, cores) if self._by_default else self.max_workers)
+                self._pool = WorkerPool(size, server(size))
                 # Together, numerical libraries in the workers start one thread for each core.
                 self._native_threads = max(1, cores // size)
             return PoolCourier(self._pool, self._native_threads)
 
     def close(self) -> None:
         """End the worker processes, if any were started; the executor that was passed in stays as it is."""
-        with self._guard:
+        with _guard:
             self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:

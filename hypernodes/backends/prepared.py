@@ -8,7 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from operator import itemgetter
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    AsyncGenerator,
+    Callable,
+    Dict,
+    Generator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from hypernodes import collection
 from hypernodes.backends.local import LocalBackend
@@ -19,16 +32,28 @@ from hypernodes.ir.graph import Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import PROCESS, Hosted, MapStep, Plan, Step
 from hypernodes.runtime.arun import arun_plan
+from hypernodes.runtime.astream import astream_plan
 from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.faults import add_note, located, short, steps_of
+from hypernodes.runtime.feed import Delivery
 from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener
 from hypernodes.runtime.observe import Observer, Scene, nested_run, silent, step_counts
 from hypernodes.runtime.places import located_task
-from hypernodes.runtime.run import Failures, Resources, Services, run_plan
+from hypernodes.runtime.run import Failures, Resources, SlotZero, run_plan
+from hypernodes.runtime.sources import rows_to_astream, rows_to_stream
+from hypernodes.runtime.stream import stream_plan
 
 Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
+
+
+class _Opened(NamedTuple):
+    """What one run begins with."""
+
+    resources: Resources
+    slot_zero: Optional[SlotZero]
+    dispatcher: Optional[Dispatcher]
 
 
 class Prepared:
@@ -81,10 +106,9 @@ class Prepared:
             if failed is None:
                 return dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
-        dispatcher = self._opened(inputs)
-        resources = self._resources(self._listener, dispatcher.receive if dispatcher else None)
-        failures = run_plan(self.linked, slots, resources, self._slot_zero(dispatcher))
-        return self._closed(slots, failures, dispatcher)
+        opened = self._open(inputs)
+        failures = run_plan(self.linked, slots, opened.resources, opened.slot_zero)
+        return self._closed(slots, failures, opened.dispatcher)
 
     def run_nested(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once inside a step of another run, to whose listeners, if any, the events go."""
@@ -100,11 +124,27 @@ class Prepared:
 
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
-        slots = self._filled(inputs)
-        dispatcher = self._opened(inputs)
-        resources = self._resources(self._listener, dispatcher.receive if dispatcher else None)
-        failures = await arun_plan(self.linked, slots, resources, self._slot_zero(dispatcher))
-        return self._closed(slots, failures, dispatcher)
+        slots, opened = self._filled(inputs), self._open(inputs)
+        failures = await arun_plan(self.linked, slots, opened.resources, opened.slot_zero)
+        return self._closed(slots, failures, opened.dispatcher)
+
+    def stream(
+        self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
+    ) -> Generator[Delivery, None, None]:
+        """Run once per item of `axes` as they are read; yields the index and the outputs of each."""
+        rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode)
+        slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
+        conclude = self._concluding(slots, opened.dispatcher)
+        return stream_plan(self.linked, slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
+
+    def astream(
+        self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
+    ) -> AsyncGenerator[Delivery, None]:
+        """Do what `stream` does with coroutines on the running event loop, and everything else beside it."""
+        rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode)
+        slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
+        conclude = self._concluding(slots, opened.dispatcher)
+        return astream_plan(self.linked, slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
 
     def check_inputs(self, given: Sequence[str]) -> None:
         """Refuse inputs other than those the plan was made for."""
@@ -128,19 +168,28 @@ class Prepared:
             backend.max_workers, backend.thread_executor(), courier, backend.worker_retries, listener, events
         )
 
-    def _opened(self, inputs: Mapping[str, Any]) -> Optional[Dispatcher]:
+    def _open(self, inputs: Mapping[str, Any]) -> _Opened:
         if self._callbacks is None:
-            return None
+            return _Opened(self._resources(self._listener, None), self._slot_zero(silent), None)
         dispatcher = Dispatcher(self._callbacks, step_counts(self.plan))
         dispatcher.pipeline_started(self.plan.name, dict(inputs))
-        return dispatcher
+        receive = dispatcher.receive
+        return _Opened(self._resources(self._listener, receive), self._slot_zero(receive), dispatcher)
 
-    def _slot_zero(self, dispatcher: Optional[Dispatcher]) -> Optional[Callable[[Services], Any]]:
-        listener = self._listener
-        if listener is None:
-            return None
-        sink, path = dispatcher.receive if dispatcher else silent, (self.plan.name,)
-        return lambda services: Scene(services, sink, path, (), listener)
+    def _slot_zero(self, sink: Callable[[Any], None]) -> Optional[SlotZero]:
+        listener, path = self._listener, (self.plan.name,)
+        return None if listener is None else lambda services: Scene(services, sink, path, (), listener)
+
+    def _concluding(self, slots: Slots, dispatcher: Optional[Dispatcher]) -> Callable[[Failures], None]:
+        """Return what a stream calls when it has come to its end; its outputs are with the consumer, and not kept."""
+
+        def conclude(failures: Failures) -> None:
+            if failures:
+                raise self._error(slots, failures)
+            if dispatcher is not None:
+                dispatcher.pipeline_ended(self.plan.name, {})
+
+        return conclude
 
     def _closed(self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher]) -> Dict[str, Any]:
         if failures:

@@ -76,8 +76,8 @@ class PipelineCallback:
     def on_nested_pipeline_end(self, parent_id: str, child_id: str, duration: float, ctx: CallbackContext) -> None:
         """Hear that a nested pipeline ended, after the last of its nodes."""
 
-    def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
-        """Hear that a map starts."""
+    def on_map_start(self, total_items: Optional[int], ctx: CallbackContext) -> None:
+        """Hear that a map starts; how many items it has is None for a stream of iterators, which nobody can know."""
 
     def on_map_item_start(self, index: int, ctx: CallbackContext) -> None:
         """Hear that an item starts."""

@@ -58,8 +58,15 @@ def link(name: str, declared: Sequence[Operation], type_check: object = True) ->
     return verify(Graph(name, tuple(inputs.values()), tuple(operations), outputs))
 
 
-def mapped(graph: Graph, axes: Sequence[str], mode: str, owner: object = None, overrides: Sequence[str] = ()) -> Graph:
-    """Return the graph with one MapOver around `graph`: what ``pipeline.map`` runs.
+def mapped(
+    graph: Graph,
+    axes: Sequence[str],
+    mode: str,
+    owner: object = None,
+    overrides: Sequence[str] = (),
+    fed: bool = False,
+) -> Graph:
+    """Return the graph with one MapOver around `graph`: what ``pipeline.map`` runs and, `fed`, ``pipeline.stream``.
 
     Its inputs are those of `graph`, the axes among them iterables; its outputs are lists of what `graph` returns.
     An axis may also name an output of `graph`, which each item then overrides; an output in `overrides` gets one value
@@ -75,7 +82,7 @@ def mapped(graph: Graph, axes: Sequence[str], mode: str, owner: object = None, o
     uses = tuple([Use(e.value.name, e.value, e.value.type, e.optional, default=e.default) for e in inputs])
     results = tuple(Value(value.name, list_of(value.type)) for value in graph.outputs if value.name not in extra)
     yields = tuple(value.name for value in results)
-    operation = MapOver(graph.name, graph, uses, results, yields, tuple(axes), mode, False, owner)
+    operation = MapOver(graph.name, graph, uses, results, yields, tuple(axes), mode, False, owner, fed=fed)
     return verify(Graph(graph.name, tuple(inputs), (operation,), results))
 
 

@@ -162,6 +162,7 @@ class MapOver:
 
     `axes` are the parameters that carry items, `mode` says how several of them combine: ``"zip"`` or ``"product"``
     (last axis fastest). With `spread` there is one axis whose items are mappings from the graph's inputs to values.
+    The items of one that is `fed` come while it runs, and its results are handed out as they finish.
     """
 
     name: str
@@ -174,6 +175,7 @@ class MapOver:
     spread: bool = False
     owner: object = attrs.field(default=None, eq=False, repr=False)
     scope: Optional[Scope] = None
+    fed: bool = False
 
 
 Operation = Union[Call, Invoke, MapOver]

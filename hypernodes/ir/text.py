@@ -65,7 +65,8 @@ def _right(operation: Operation) -> str:
         )
         if operation.spread:
             arguments = f"** in {operation.uses[0].value.name}"
-        return f"map {operation.mode} {operation.name}({arguments})"
+        kind = "stream" if operation.fed else "map"
+        return f"{kind} {operation.mode} {operation.name}({arguments})"
     return f"invoke {operation.name}({', '.join(_argument(use, '=') for use in operation.uses)})"
 
 

@@ -59,11 +59,12 @@ def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
 def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
     width = map_width(options.items, options.max_workers, depth)
     # A map whose items run one at a time, node by node, where this frame runs, needs no frames of its own: it is a loop
-    # within a bundle. An outermost map in another mode leaves the caller's thread, be it for a single worker.
+    # within a bundle. An outermost map in another mode leaves the caller's thread, be it for a single worker; and no
+    # loop waits for items that have yet to come.
     one_by_one = width.limit == 1 and options.nodes == "sequential" and (depth > 0 or options.items == "sequential")
 
     def is_loop(operation: MapOver) -> bool:
-        return one_by_one and pins(operation.graph) <= {placing.plain}
+        return one_by_one and not operation.fed and pins(operation.graph) <= {placing.plain}
 
     def place(operation: Operation) -> Tuple[str, str]:
         if isinstance(operation, Call):

@@ -11,10 +11,11 @@ import contextlib
 import contextvars
 import ctypes
 import threading
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.interrupts import interruptible_await
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.run import SEAT, Failures, Resources, Run, Services, SlotZero, straight
 
@@ -32,9 +33,9 @@ async def arun_plan(
         return await _straight_in_thread(linked, slots, services)
     run = Run(linked, slots, resources, services)
     if linked.placements_used <= {LOOP}:
-        await _on_loop(run)
+        await on_loop(run)
     else:
-        await _in_thread(run.work, lambda thread, error: run.interrupt(error))
+        await in_thread(run.work, lambda thread, error: run.interrupt(error))
     return run.schedule.failures
 
 
@@ -48,11 +49,11 @@ async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Servic
         services.cancel(error)
         _raise_in(thread)
 
-    await _in_thread(work, stop)
+    await in_thread(work, stop)
     return failures
 
 
-async def _in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, BaseException], None]) -> None:
+async def in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, BaseException], None]) -> None:
     """Await `work` in a thread; when this task is cancelled, call `stop` on it, and await the end all the same."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -64,21 +65,33 @@ async def _in_thread(work: Callable[[], None], stop: Callable[[threading.Thread,
         loop.call_soon_threadsafe(over.set)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(seat,), name="hypernodes-seat", daemon=True)
-    thread.start()
-    try:
-        await over.wait()
-    except asyncio.CancelledError as cancelled:
+    stopped: List[BaseException] = []
+
+    def stop_thread(error: BaseException) -> None:
+        stopped.append(error)
         if not over.is_set():
-            stop(thread, cancelled)
-        while thread.is_alive():
-            try:
-                await asyncio.wait_for(over.wait(), POLL)
-            except (asyncio.CancelledError, asyncio.TimeoutError):
-                continue
-            break
-        raise
-    finally:
-        thread.join()
+            stop(thread, error)
+            look()
+
+    def look() -> None:
+        if thread.is_alive():
+            loop.call_later(POLL, look)
+        else:
+            over.set()
+
+    with interruptible_await(stop_thread):
+        thread.start()
+        try:
+            await over.wait()
+        except asyncio.CancelledError as cancelled:
+            stop_thread(cancelled)
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+        finally:
+            thread.join()
+    if stopped:
+        raise stopped[0]
 
 
 def _raise_in(thread: threading.Thread) -> None:
@@ -97,17 +110,18 @@ class _LoopBell:
         self.rung.set()
 
 
-async def _on_loop(run: Run) -> None:
+async def on_loop(run: Run) -> None:
     bell = run.bell = _LoopBell()
-    with run.lock:
-        run.wake(SEAT)
     cancelled: Optional[asyncio.CancelledError] = None
-    while not run.schedule.done:
-        try:
-            await bell.rung.wait()
-        except asyncio.CancelledError as error:
-            cancelled = error
-            run.interrupt(error)
-        bell.rung.clear()
+    with interruptible_await(run.interrupt):
+        with run.lock:
+            run.wake(SEAT)
+        while not run.schedule.done:
+            try:
+                await bell.rung.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+                run.interrupt(error)
+            bell.rung.clear()
     if cancelled is not None:
         raise cancelled

@@ -8,8 +8,7 @@ from typing import Any, Iterator, List, Optional, Tuple, Union
 import attrs
 
 from hypernodes.errors import WorkerDiedError
-from hypernodes.pickling import loads
-from hypernodes.runtime.failures import portable
+from hypernodes.runtime.failures import portable, received
 
 Item = Union[None, int, Tuple[int, ...]]
 
@@ -115,5 +114,5 @@ def _dotted(item: Item) -> str:
 
 
 def _unpacked(node: str, item: Item, error: bytes, text: str) -> Failure:
-    exception: Any = loads(error)
+    exception = received(error)
     return Failure(node, item, exception, text)

@@ -10,11 +10,12 @@ that a new process runs. Nothing here imports another module of the package: a w
 
 A message is a head of two numbers, a size for each part, then the parts; all numbers have 8 bytes. One `sendmsg` hands
 it to the kernel uncopied. Two `recv` take a small message; a large one needs one more per part, each straight into the
-`bytes` that the reader gets.
+`bytes` that the reader gets. Descriptors that go with a message follow it, on one more byte; the head says how many.
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import signal
@@ -26,11 +27,14 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-_HEAD = struct.Struct("<QQ")  # number of parts, bytes that follow the head
+_HEAD = struct.Struct("<QQ")  # number of parts (and of descriptors, in its upper half), bytes that follow the head
+_UPPER = 32  # bits below the number of descriptors
+_LOWER = (1 << _UPPER) - 1
 _SIZE = 8
 _SMALL = 64 * 1024  # bytes of a message that is read whole and cut up: up to here a copy is cheaper than a system call
 _AT_ONCE = (1 << 31) - 4096  # bytes in one system call: where Linux stops, and a little less than macOS takes
 _PARTS_AT_ONCE = 1000  # buffers in one sendmsg: IOV_MAX is 1024 on Linux and macOS
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux; elsewhere there is a moment in between
 _NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # a program that restored SIGPIPE must not die with its worker
 
 
@@ -45,8 +49,8 @@ class Pipe(socket.socket):
         self.close()  # no ResourceWarning: a lease may outlive its pool, a worker's end lives as long as its process
 
 
-def send(pipe: socket.socket, parts: Sequence[Buffer]) -> None:
-    """Write one message.
+def send(pipe: socket.socket, parts: Sequence[Buffer], fds: Sequence[int] = ()) -> None:
+    """Write one message; the reader gets duplicates of the descriptors `fds`.
 
     Raises
     ------
@@ -55,13 +59,19 @@ def send(pipe: socket.socket, parts: Sequence[Buffer]) -> None:
     """
     sizes = [len(part) if type(part) is bytes else memoryview(part).nbytes for part in parts]
     total = sum(sizes)
-    head = struct.pack(f"<{2 + len(sizes)}Q", len(sizes), _SIZE * len(sizes) + total, *sizes)
+    head = struct.pack(f"<{2 + len(sizes)}Q", len(sizes) | len(fds) << _UPPER, _SIZE * len(sizes) + total, *sizes)
     sent = 0
     if total <= _AT_ONCE and len(sizes) < _PARTS_AT_ONCE:
         sent = pipe.sendmsg([head, *parts], (), _NO_SIGPIPE)
-        if sent == len(head) + total:
-            return
-    for part in (head, *parts):  # what a signal, or the limits of one call, left unsent
+    if sent < len(head) + total:
+        _send_rest(pipe, (head, *parts), sent)
+    if fds:
+        rights = array.array("i", fds).tobytes()
+        pipe.sendmsg([b"+"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _NO_SIGPIPE)
+
+
+def _send_rest(pipe: socket.socket, parts: Sequence[Buffer], sent: int) -> None:
+    for part in parts:  # what a signal, or the limits of one call, left unsent
         view = memoryview(part).cast("B")
         rest = view[min(sent, len(view)) :]
         sent -= len(view) - len(rest)
@@ -69,23 +79,49 @@ def send(pipe: socket.socket, parts: Sequence[Buffer]) -> None:
             pipe.sendall(rest[start : start + _AT_ONCE], _NO_SIGPIPE)
 
 
-def receive(pipe: socket.socket) -> Optional[List[bytes]]:
-    """Read one message, waiting for it; None when the other end is gone, before or within a message."""
+def receive(pipe: socket.socket, fds: Optional[List[int]] = None) -> Optional[List[bytes]]:
+    """Read one message, waiting for it; None when the other end is gone, before or within a message.
+
+    Descriptors that came with it are appended to `fds`, fewer than were sent when this process may have no more. They
+    are the caller's to close. Without `fds` they are lost.
+    """
     try:
         count, following = _HEAD.unpack(_read(pipe, _HEAD.size))
-        if following <= _SMALL:
-            body = _read(pipe, following)
-            sizes = struct.unpack_from(f"<{count}Q", body)
-            parts = []
-            start = _SIZE * count
-            for size in sizes:
-                parts.append(body[start : start + size])
-                start += size
-            return parts
-        sizes = struct.unpack(f"<{count}Q", _read(pipe, _SIZE * count))
-        return [_read(pipe, size) for size in sizes]
+        parts = _read_parts(pipe, count & _LOWER, following)
+        if count > _LOWER:
+            arrived = _read_descriptors(pipe, count >> _UPPER if fds is not None else 0)
+            if fds is not None:
+                fds.extend(arrived)
+        return parts
     except (EOFError, ConnectionError):
         return None
+
+
+def _read_parts(pipe: socket.socket, count: int, following: int) -> List[bytes]:
+    if following > _SMALL:
+        sizes = struct.unpack(f"<{count}Q", _read(pipe, _SIZE * count))
+        return [_read(pipe, size) for size in sizes]
+    body = _read(pipe, following)
+    parts = []
+    start = _SIZE * count
+    for size in struct.unpack_from(f"<{count}Q", body):
+        parts.append(body[start : start + size])
+        start += size
+    return parts
+
+
+def _read_descriptors(pipe: socket.socket, count: int) -> List[int]:
+    numbers = array.array("i")
+    data, rights, _, _ = pipe.recvmsg(1, socket.CMSG_SPACE(count * numbers.itemsize) if count else 0, _CLOSE_ON_EXEC)
+    for level, kind, content in rights:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    if not _CLOSE_ON_EXEC:
+        for number in numbers:
+            os.set_inheritable(number, False)
+    if not data:
+        raise EOFError
+    return list(numbers)
 
 
 def _read(pipe: socket.socket, size: int) -> bytes:
@@ -112,12 +148,15 @@ class Connection:
         self._pipe = pipe
         self._sending = threading.Lock()  # a target may report from several threads
 
-    def receive(self) -> Optional[List[bytes]]:
-        """Return the parts of the next message, or None when the parent wants no more of this worker."""
-        return receive(self._pipe)
+    def receive(self, fds: Optional[List[int]] = None) -> Optional[List[bytes]]:
+        """Return the parts of the next message, or None when the parent wants no more of this worker.
 
-    def send(self, *parts: Buffer) -> None:
-        """Send one message.
+        Its descriptors are appended to `fds`; the caller closes them.
+        """
+        return receive(self._pipe, fds)
+
+    def send(self, *parts: Buffer, fds: Sequence[int] = ()) -> None:
+        """Send one message, with duplicates of the descriptors `fds`.
 
         Raises
         ------
@@ -125,7 +164,7 @@ class Connection:
             When the parent has closed the pool. A target may let it through: its process then ends in silence.
         """
         with self._sending:
-            send(self._pipe, parts)
+            send(self._pipe, parts, fds)
 
     def close(self) -> None:
         """Close this process's copy of the pipe."""

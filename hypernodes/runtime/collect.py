@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import Any, List, Optional, Sequence, Tuple
 
 from hypernodes.events.event import NODE_ERROR, NODE_OVER, FrameKey
-from hypernodes.lowering.plan import Bundle, MapStep, PlanStep, Step
+from hypernodes.lowering.plan import MapStep, PlanStep, Step
 from hypernodes.runtime.cells import Failure, broken, column_of, failed
 from hypernodes.runtime.faults import add_note, note_text, tidy
+from hypernodes.runtime.frames import Chunk
 from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import Awaited, Fill, Instruction
 from hypernodes.runtime.maps import map_columns
 from hypernodes.runtime.observe import Observer, Scene
+from hypernodes.runtime.shipments import Shipment
 
 
 class Collector:
@@ -98,7 +100,7 @@ class Collector:
 
     # -- Listener -----------------------------------------------------------------------------------------------------
 
-    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: int) -> None:
+    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: Optional[int]) -> None:
         self._observer.map_started(step, slots, template, total)
 
     def item_started(self, slots: Slots, index: int) -> None:
@@ -126,12 +128,23 @@ class Collector:
         return column_of(cells)
 
 
-def lost(bundle: Bundle, scene: Scene, items: Tuple[int, ...], error: Exception) -> Failure:
-    """Return the failure of a whole bundle, none of whose steps could say itself what happened."""
+def lost(shipment: Shipment, error: Exception) -> List[Failure]:
+    """Return a failure in place of each result of a bundle, none of whose steps could say what happened."""
+    task, bundle = shipment.task, shipment.bundle
+    scene: Scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
     named = getattr(error, "node", None)
     step = next((step for step in bundle.steps if step.name == named), bundle.steps[0])
     scene.tell(NODE_ERROR, step, error)
-    return failed(named or step.name, items, error)
+    if not isinstance(task, Chunk):
+        # Frames count their steps, to tell when a nested pipeline has ended.
+        for each in bundle.steps:
+            scene.tell(NODE_OVER, each, None)
+    _, items, first = shipment.place
+    cells: List[Failure] = []
+    for number in range(shipment.count):
+        own = (*items, first + number) if first >= 0 else items
+        cells.extend([failed(named or step.name, own, error)] * len(bundle.exports))
+    return cells
 
 
 def _first(reads: Sequence[int], slots: Slots) -> Optional[Failure]:

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import AbstractSet, Any, Dict, List, Optional, Tuple
 
 from hypernodes.runtime import worker as worker_module
+from hypernodes.runtime.memory import take
 from hypernodes.runtime.pool import Worker, WorkerGone, WorkerPool
 from hypernodes.runtime.wire import (
     Died,
@@ -25,25 +26,34 @@ from hypernodes.runtime.wire import (
 )
 
 
-def _message(parcel: Parcel, held: AbstractSet[str]) -> List[bytes]:
-    parts = parcel.parts
+def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
+    """Return the parts of the message, and the descriptors that go with it."""
+    parts, rows = parcel.parts, parcel.rows
     carried = [part for part in parts if part.digest and part.digest not in held]
     program, shared, surroundings = parts
     digests = [part.digest for part in carried]
     header = ParcelHeader(
         program.digest, shared.digest, surroundings.digest, digests, parcel.observed, parcel.collects, parcel.delay
     )
-    return [encode(header), *[part.data for part in carried], parcel.rows]
+    fds: List[int] = []
+    if shared.memory is not None and shared.digest not in held:
+        header.shared_sizes = [*shared.memory.sizes]
+        fds.append(shared.memory.fd)
+    if rows.memory is not None:
+        header.row_sizes = [*rows.memory.sizes]
+        fds.append(rows.memory.fd)
+    return [encode(header), *[part.data for part in carried], rows.data], fds
 
 
 class PoolCourier:
     """Parcels over the pipes of a `WorkerPool`, one at each worker at a time.
 
     A worker is leased for one parcel. One that has answered is kept for the next parcel of this run unless another run
-    waits for it, which saves the pool's lock on every parcel.
+    waits for it, which saves the pool's lock on every parcel. One that goes back to the pool holds no large memory.
     """
 
     renews = True
+    memory = True
 
     def __init__(self, pool: WorkerPool, native_threads: int) -> None:
         self.native_threads: Optional[int] = native_threads
@@ -51,6 +61,8 @@ class PoolCourier:
         self._idle: List[Worker] = []
         self._busy: Dict[Worker, Parcel] = {}
         self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
+        # Who maps the large buffers of which shared part. A worker keeps the latest: to send it again is cheap.
+        self._mapped: Dict[Worker, str] = {}
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._ringer, False)
         self._rung = False
@@ -65,18 +77,24 @@ class PoolCourier:
 
     def send(self, parcel: Parcel) -> None:
         worker = self._idle.pop()
+        shared = parcel.parts[1]
+        if shared.memory is not None and self._mapped.get(worker) not in (None, shared.digest):
+            worker.known.discard(self._mapped.pop(worker))
+        parts, fds = _message(parcel, worker.known)
         try:
-            worker.send(*_message(parcel, worker.known))
+            worker.send(*parts, fds=fds)
         except WorkerGone:
             # It died between two parcels, so nothing of ours was lost: any other will do.
-            self._pool.discard(worker)
+            self._discard(worker)
             while not self.free():
                 self._pool.wait_free(None)
             self.send(parcel)
             return
         except BaseException:
-            self._pool.discard(worker)
+            self._discard(worker)
             raise
+        if shared.memory is not None:
+            self._mapped[worker] = shared.digest
         worker.known.update([part.digest for part in parcel.parts])
         self._busy[worker] = parcel
 
@@ -99,26 +117,25 @@ class PoolCourier:
             self._deadlines.pop(source, None)
             parcel = self._busy.pop(source)
             try:
-                answer = source.receive()
+                outcome, missing = self._received(source, parcel)
             except WorkerGone as gone:
-                self._pool.discard(source)
-                outcomes.append((parcel.key, [], Died(gone.exitcode)))
+                self._discard(source)
+                outcomes.append(Outcome(parcel.key, [], Died(gone.exitcode)))
             except Exception as error:
-                self._pool.discard(source)
-                outcomes.append((parcel.key, [], error))
+                self._discard(source)
+                outcomes.append(Outcome(parcel.key, [], error))
             else:
-                if len(answer) == 1:
+                if len(outcome.parts) == 1:
                     self._busy[source] = parcel
-                    self._note(source, decode_notice(answer[0]))
+                    self._note(source, decode_notice(outcome.parts[0]))
                     continue
                 self._idle.append(source)
-                missing = decode_answer(answer[0]).missing
                 if missing:
                     # The worker keeps a bounded number of parts, and has let go of some that it once had.
                     source.known.difference_update(missing)
                     self.send(parcel)
                 else:
-                    outcomes.append((parcel.key, answer, None))
+                    outcomes.append(outcome)
         return outcomes + self._late() if self._deadlines else outcomes
 
     def _note(self, worker: Worker, notice: Notice) -> None:
@@ -139,14 +156,40 @@ class PoolCourier:
             if deadline <= now:
                 del self._deadlines[worker]
                 parcel = self._busy.pop(worker)
-                self._pool.discard(worker)
-                outcomes.append((parcel.key, [], Late(notice.name, notice.seconds)))
+                self._discard(worker)
+                outcomes.append(Outcome(parcel.key, [], Late(notice.name, notice.seconds)))
         return outcomes
+
+    @staticmethod
+    def _received(worker: Worker, parcel: Parcel) -> Tuple[Outcome, List[str]]:
+        """Read a worker's answer; also return what it misses, in which case there is no answer yet."""
+        fds: List[int] = []
+        answer = worker.receive(fds)
+        if len(answer) == 1:  # a notice
+            return Outcome(parcel.key, answer, None), []
+        header = decode_answer(answer[0])
+        try:
+            (memory,) = take(fds, header.sizes)
+        except OSError as error:
+            return Outcome(parcel.key, [], error), []
+        return Outcome(parcel.key, answer, None, memory), header.missing
 
     def _release_idle(self) -> None:
         # Whoever waits for answers has nothing to send: workers without a parcel are of more use to other runs.
         while self._idle:
-            self._pool.release(self._idle.pop())
+            worker = self._idle.pop()
+            try:
+                if worker in self._mapped:
+                    worker.known.discard(self._mapped.pop(worker))
+                    worker.send()
+            except WorkerGone:
+                self._discard(worker)
+            else:
+                self._pool.release(worker)
+
+    def _discard(self, worker: Worker) -> None:
+        self._mapped.pop(worker, None)
+        self._pool.discard(worker)
 
     def ring(self) -> None:
         if self._closed:
@@ -171,9 +214,13 @@ class PoolCourier:
 
 
 class ExecutorCourier:
-    """Parcels as calls on a process executor that belongs to the user: never shut down, never resized."""
+    """Parcels as calls on a process executor that belongs to the user: never shut down, never resized.
+
+    No descriptor can go with a call, so large buffers stay in the pickles.
+    """
 
     renews = False
+    memory = False
     native_threads: Optional[int] = None
 
     def __init__(self, executor: Executor, workers: int) -> None:
@@ -187,7 +234,8 @@ class ExecutorCourier:
 
     def send(self, parcel: Parcel) -> None:
         # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
-        future = self._executor.submit(worker_module.answer, _message(parcel, frozenset()))
+        parts, _ = _message(parcel, frozenset())
+        future = self._executor.submit(worker_module.answer_for, self._workers, parts)
         self._out[future] = parcel.key
         future.add_done_callback(self._answers.put)
 
@@ -204,10 +252,10 @@ class ExecutorCourier:
         key = self._out.pop(future)
         error = future.exception()
         if error is None:
-            return key, future.result(), None
+            return Outcome(key, future.result(), None)
         # A broken pool says no more than that; concurrent.futures and loky word it alike.
         died = "Broken" in type(error).__name__ or "Terminated" in type(error).__name__
-        return key, [], Died(None) if died else _as_exception(error)
+        return Outcome(key, [], Died(None) if died else _as_exception(error))
 
     def ring(self) -> None:
         self._answers.put(None)

@@ -7,7 +7,7 @@ versions, into the same ``__notes__``.
 from __future__ import annotations
 
 import reprlib
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.interpreter import Slots, StepFailed
@@ -40,6 +40,20 @@ def add_note(error: BaseException, note: str) -> None:
 def steps_of(plan: Plan) -> List[PlanStep]:
     """Return all steps of a frame, in the order of its bundles."""
     return [step for bundle in plan.bundles for step in bundle.steps]
+
+
+def makers(steps: Sequence[PlanStep]) -> Dict[int, str]:
+    """Return slot → ``output 'tokens' of node 'tokenize'`` for what steps define."""
+    made: Dict[int, str] = {}
+    for step in steps:
+        if isinstance(step, Hosted):
+            # A hosted frame has the slots of its bundle.
+            made.update(makers(steps_of(step.plan)))
+        else:
+            made.update(
+                (slot, f"output {name!r} of node {step.name!r}") for slot, name in zip(step.results, step.outputs)
+            )
+    return made
 
 
 def located(

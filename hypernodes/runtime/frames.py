@@ -30,8 +30,10 @@ class Frame:
 class MapRun:
     """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
 
-    `base` is the length of the longest path that remains behind the map. `pace`, `shared` and `layout` belong to the
-    process lane: seconds an item takes and how many were measured, what all items share, which imports vary by item.
+    `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come. The
+    rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
+    item brings and answers, `shared` what all items share (by bundle, for items that are frames), `layout` which
+    imports vary by item.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class MapRun:
         "layout",
         "linked",
         "next",
+        "open",
         "over",
         "pace",
         "priority",
@@ -51,6 +54,7 @@ class MapRun:
         "step",
         "template",
         "total",
+        "weight",
         "width",
     )
 
@@ -65,11 +69,13 @@ class MapRun:
         self.rows: Iterator[Tuple[Any, ...]] = rows_of(step, columns)
         self.width = step.width.of(self.total)
         self.template = frame_slots(step, frame.slots)
-        self.columns: List[List[Any]] = [[None] * self.total for _ in step.body.outputs]
+        self.columns: List[Any] = [[None] * self.total for _ in step.body.outputs]
         self.next = 0
         self.running = 0
+        self.open = False
         self.over = False
         self.pace: Tuple[float, int] = (0.0, 0)
+        self.weight: Tuple[int, int] = (0, 0)
         self.shared: Any = None
         self.layout: Any = None
 

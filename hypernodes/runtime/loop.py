@@ -38,6 +38,10 @@ class LoopThread:
                 self._thread.start()
             return self._loop
 
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is this one."""
+        return thread is self._thread
+
     @staticmethod
     def _serve(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Protocol, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Protocol, Tuple
 
 from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError
 from hypernodes.ir.graph import REQUIRED
@@ -24,7 +24,7 @@ class Listener(Protocol):
 
     collects: bool
 
-    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: int) -> None: ...
+    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: Optional[int]) -> None: ...
 
     def item_started(self, slots: Slots, index: int) -> None: ...
 
@@ -64,19 +64,27 @@ def rows_of(step: MapStep, columns: Columns) -> Iterator[Tuple[Any, ...]]:
     return itertools.product(*columns) if step.mode == "product" else zip(*columns)
 
 
-def _sized(pipeline: str, parameter: str, value: Any) -> Any:
+def mappable(pipeline: str, parameter: str, value: Any) -> Iterator[Any]:
+    """Return an iterator over a value that can be mapped over, or raise a `MapInputError`."""
     kind = type(value)
-    if kind is list or kind is tuple or kind is range:
-        return value
     if isinstance(value, Mapping):
         raise MapInputError(pipeline, parameter, f"a {kind.__name__}", "pass a list, such as list(mapping.values())")
     if isinstance(value, (str, bytes, bytearray)):
         raise MapInputError(pipeline, parameter, f"a {kind.__name__}", f"pass a list: {parameter}=[...]")
     try:
-        items = iter(value)
+        return iter(value)
     except TypeError:
         fix = f"pass a list of values: {parameter}=[...]"
+        if hasattr(value, "__aiter__"):
+            fix = "read it with astream()"
         raise MapInputError(pipeline, parameter, f"a single {kind.__name__}", fix) from None
+
+
+def _sized(pipeline: str, parameter: str, value: Any) -> Any:
+    kind = type(value)
+    if kind is list or kind is tuple or kind is range:
+        return value
+    items = mappable(pipeline, parameter, value)
     # Read here, before any item runs, an iterable of the user's cannot fail between two items. Arrays cannot fail, and
     # as lists would take several times their memory.
     return value if hasattr(value, "__array__") and hasattr(value, "__len__") else list(items)

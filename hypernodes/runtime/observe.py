@@ -138,7 +138,7 @@ class Observer:
 
     # -- Listener -----------------------------------------------------------------------------------------------------
 
-    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: int) -> None:
+    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: Optional[int]) -> None:
         scene: Scene = slots[0]
         path = scene.path
         if not self._is_root(scene, step):

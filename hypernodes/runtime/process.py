@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Iterator, List, Optional, Set
+from typing import Iterator, List, Optional, Sequence, Set
 
 from hypernodes.errors import ClosedError, OptionError
 from hypernodes.runtime import channel
@@ -68,8 +68,10 @@ class Worker:
         """Return the descriptor that is readable when an answer is there or the process is gone."""
         return self._pipe.fileno()
 
-    def send(self, *parts: channel.Buffer) -> None:
-        """Send one message; the worker has to be waiting for one, else both sides may write and neither read.
+    def send(self, *parts: channel.Buffer, fds: Sequence[int] = ()) -> None:
+        """Send one message, with duplicates of the descriptors `fds`.
+
+        The worker has to be waiting for one, else both sides may write and neither read.
 
         Raises
         ------
@@ -80,13 +82,13 @@ class Worker:
         """
         self._torn = True
         try:
-            channel.send(self._pipe, parts)
+            channel.send(self._pipe, parts, fds)
         except OSError:
             raise self._gone() from None
         self._torn = False
 
-    def receive(self) -> List[bytes]:
-        """Wait for one message and return its parts.
+    def receive(self, fds: Optional[List[int]] = None) -> List[bytes]:
+        """Wait for one message and return its parts; its descriptors are appended to `fds`, for the caller to close.
 
         Raises
         ------
@@ -95,7 +97,7 @@ class Worker:
         """
         self._torn = True
         try:
-            parts = channel.receive(self._pipe)
+            parts = channel.receive(self._pipe, fds)
         except OSError:  # the pipe was closed on this side
             parts = None
         if parts is None:

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence
 
-from hypernodes.errors import NodeTimeoutError, NotPicklableError, WorkerDiedError
-from hypernodes.events.event import NODE_OVER
-from hypernodes.lowering.plan import PROCESS, Bundle, calls_in
-from hypernodes.pickling import dumps, loads
+from hypernodes.errors import NodeTimeoutError, WorkerDiedError
+from hypernodes.lowering.plan import PROCESS, calls_in
+from hypernodes.pickling import loads
 from hypernodes.runtime.collect import lost
+from hypernodes.runtime.failures import received
 from hypernodes.runtime.faults import add_note
-from hypernodes.runtime.frames import Chunk, MapRun, Task
-from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.frames import Chunk, MapRun
+from hypernodes.runtime.memory import Packed
+from hypernodes.runtime.packing import Packer, results_of
 from hypernodes.runtime.policies import delay
 from hypernodes.runtime.shipments import Shipment
 from hypernodes.runtime.surroundings import pack
-from hypernodes.runtime.wire import NOTHING, Died, Late, Outcome, Parcel, Part, decode_answer, part
+from hypernodes.runtime.wire import Died, Late, Outcome, Parcel, decode_answer, part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
@@ -38,9 +39,18 @@ TARGET_SECONDS = 0.05
 GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
+CHUNK_BYTES = 32 << 20
+"""Bytes that the rows and results of one chunk should not exceed: what is in flight stays within this per worker, and
+the memory of one result waits for no more than this to be collected."""
+
+WINDOW = 4096
+"""The most items of a stream on their way, however fast they are: their rows and results are all in memory."""
+
 
 class Courier(Protocol):
-    """Carries parcels to workers and answers back, for one run."""
+    """Carries parcels to workers and answers back, for one run; `memory` says whether descriptors can go along."""
+
+    memory: bool
 
     renews: bool
     """Whether another worker takes the place of one that died."""
@@ -73,10 +83,10 @@ class ProcessLane:
         self._workers = resources.max_workers
         self._events = resources.events
         self._observed = resources.events is not None
-        self._listener = resources.listener
-        self._collects = resources.listener is not None and resources.listener.collects
         self._courier = resources.courier()
         self._surroundings = part(pack(run.context, self._courier.native_threads))
+        self._collects = resources.listener is not None and resources.listener.collects
+        self._packer = Packer(self._courier.memory, resources.listener is not None)
         self._retries = resources.worker_retries if self._courier.renews else 0
         self._out: Dict[int, Shipment] = {}
         self._again: Deque[Shipment] = deque()
@@ -85,15 +95,24 @@ class ProcessLane:
 
     def chunk(self, map_run: MapRun) -> int:
         """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
-        left = map_run.total - map_run.next
+        # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail,
+        # which is not in sight while more rows may come.
+        shares = min(self._workers, map_run.width) * (1 if map_run.open else 2)
+        return max(1, int(min(self._worth(map_run), (map_run.total - map_run.next) / shares)))
+
+    def window(self, map_run: MapRun) -> int:
+        """Return how many items of a fed map may be on their way: chunks at the workers, in wait, and handed over."""
+        width = min(self._workers, map_run.width)
+        return max(2 * width, min(WINDOW, int(3 * width * self._worth(map_run))))
+
+    def _worth(self, map_run: MapRun) -> float:
+        """Return how many items make a chunk worth its trip, as far as the last one tells."""
         seconds, last = map_run.pace
         if not last or map_run.linked.timed:
             # An item that is late takes its worker with it; others must not go with them.
             return 1
-        by_time = TARGET_SECONDS / seconds if seconds > 0 else left
-        # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail.
-        by_share = left / (2 * min(self._workers, map_run.width))
-        return max(1, int(min(by_time, by_share, last * GROWTH)))
+        by_time = TARGET_SECONDS / seconds if seconds > 0 else last * GROWTH
+        return min(by_time, last * GROWTH, CHUNK_BYTES / max(1, sum(map_run.weight)))
 
     def serve(self) -> None:
         """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
@@ -150,15 +169,16 @@ class ProcessLane:
 
     def _send(self, shipment: Shipment) -> None:
         try:
-            parts = [shipment.linked.parts[shipment.bundle.index], self._shared(shipment), self._surroundings]
+            shared = self._packer.shared(shipment)
         except BaseException as error:
             # What all items share is no item's fault.
             with self._run.lock:
                 self._given_up(shipment, error)
             return
         try:
-            rows = self._packed(shipment)
+            rows = self._packer.rows(shipment)
             self._out[id(shipment)] = shipment
+            parts = [shipment.linked.parts[shipment.bundle.index], shared, self._surroundings]
             self._courier.send(Parcel(id(shipment), parts, rows, self._observed, self._collects, shipment.delay))
         except BaseException as error:
             self._out.pop(id(shipment), None)
@@ -168,54 +188,8 @@ class ProcessLane:
         # Another worker may be free as well: look again before waiting.
         self._courier.ring()
 
-    def _shared(self, shipment: Shipment) -> Part:
-        """Return what the items of a chunk's map share, pickled once for all of them."""
-        task = shipment.task
-        if not isinstance(task, Chunk):
-            return NOTHING
-        map_run = task.map_run
-        layout = map_run.layout = map_run.layout or _Layout(map_run)
-        shared: Optional[Part] = map_run.shared
-        if shared is None:
-            fixed = [(position, map_run.template[slot]) for position, slot in layout.shared]
-            try:
-                shared = part(dumps(fixed, "")) if fixed else NOTHING
-            except NotPicklableError:
-                _blame(shipment, [map_run.template[slot] for slot in shipment.bundle.imports])
-                raise
-            map_run.shared = shared
-        return shared
-
-    def _packed(self, shipment: Shipment) -> bytes:
-        task, bundle, place = shipment.task, shipment.bundle, shipment.place
-        if not isinstance(task, Chunk):
-            values = [task.frame.slots[slot] for slot in bundle.imports]
-            try:
-                return dumps((place, self._scene(task), tuple(range(len(values))), [values]), "")
-            except NotPicklableError:
-                _blame(shipment, values)
-                raise
-        layout = task.map_run.layout
-        first = task.start + shipment.start
-        rows = [layout.pick(row, number) for number, row in enumerate(shipment.rows, first)]
-        try:
-            return dumps((place, self._scene(task), layout.varying, rows), "")
-        except NotPicklableError:
-            for number, row in enumerate(rows, first):
-                names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
-                for name, value in zip(names, row):
-                    dumps(value, f"{name!r} of item {number} for {_readers(bundle)}")
-            raise
-
-    def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
-        """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
-        if self._listener is None:
-            return None
-        scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
-        return scene.path, scene.frame
-
     def _receive(self, outcome: Outcome) -> None:
-        key, parts, fault = outcome
+        key, parts, fault, memory = outcome
         shipment = self._out.pop(key)  # type: ignore[call-overload]
         task, run = shipment.task, self._run
         error: Optional[BaseException] = None
@@ -233,47 +207,22 @@ class ProcessLane:
                 if header.has_events and self._events is not None:
                     for event in loads(parts[2]):  # type: ignore[attr-defined]
                         self._events(event)
-                values = loads(parts[1])
+                if header.ok:
+                    values = results_of(shipment, parts[1], memory)
+                else:
+                    error = received(parts[1])
             except BaseException as raised:
                 # By a hook, or by a result that cannot be read back.
                 error, unread = raised, True
-            if error is None and not header.ok:
-                error = values
             if isinstance(task, Chunk) and header.completed:
-                task.map_run.pace = (header.seconds / header.completed, header.completed)
+                map_run = task.map_run
+                map_run.pace = (header.seconds / header.completed, header.completed)
+                map_run.weight = (map_run.weight[0], Packed(parts[1], memory).nbytes // header.completed)
         with run.lock:
             if error is not None:
                 self._failed(shipment, error, in_items=unread)
             else:
                 self._arrived(shipment, values)
-
-    def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False) -> None:
-        """Take in a failure, whose place may be in any of its items. Under the lock."""
-        if not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped:
-            self._given_up(shipment, error)
-        elif in_items and shipment.count > 1:
-            self._again.extend(shipment.pieces())
-        else:
-            self._arrived(shipment, self._cells(shipment, error))
-
-    def _given_up(self, shipment: Shipment, error: BaseException) -> None:
-        if shipment.gives_up():
-            self._run.failed(shipment.task, error)
-
-    def _cells(self, shipment: Shipment, error: Exception) -> List[Any]:
-        """Return a failure in place of each result."""
-        task, bundle = shipment.task, shipment.bundle
-        scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
-        if not isinstance(task, Chunk):
-            # Frames count their steps, to tell when a nested pipeline has ended.
-            for step in bundle.steps:
-                scene.tell(NODE_OVER, step, None)
-        _, items, first = shipment.place
-        cells: List[Any] = []
-        for number in range(shipment.count):
-            own = (*items, first + number) if first >= 0 else items
-            cells.extend([lost(bundle, scene, own, error)] * len(bundle.exports))
-        return cells
 
     def _arrived(self, shipment: Shipment, values: Sequence[Any]) -> None:
         """Hand results, laid end to end, to the schedule. Under the lock."""
@@ -286,6 +235,19 @@ class ProcessLane:
             for slot, value in zip(shipment.bundle.exports, values):
                 task.frame.slots[slot] = value
             schedule.finish(task)
+
+    def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False) -> None:
+        """Take in a failure, which with `in_items` one of the items may have alone. Under the lock."""
+        if not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped:
+            self._given_up(shipment, error)
+        elif in_items and shipment.count > 1:
+            self._again.extend(shipment.pieces())
+        else:
+            self._arrived(shipment, lost(shipment, error))
+
+    def _given_up(self, shipment: Shipment, error: BaseException) -> None:
+        if shipment.gives_up():
+            self._run.failed(shipment.task, error)
 
     def _lost(self, shipment: Shipment, died: Died) -> Optional[WorkerDiedError]:
         """Send again what a worker died with, in pieces where that tells more; return the error when that is over."""
@@ -324,6 +286,9 @@ class ProcessLane:
 
     def close(self) -> None:
         self._courier.close(abandon=bool(self._out))
+        self._packer.close()
+        # A run and its lane would keep each other, and with them all results, until a garbage collection.
+        del self._run
 
 
 class _CourierBell:
@@ -334,44 +299,3 @@ class _CourierBell:
 
     def put(self, token: object) -> None:
         self._courier.ring()
-
-
-class _Layout:
-    """Which imports of a straight body come from an item's row, and which are shared by all items."""
-
-    def __init__(self, map_run: MapRun) -> None:
-        imports = map_run.linked.plan.bundles[0].imports
-        step = map_run.step
-        varying_slots = [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
-        sources = {slot: number for number, slot in enumerate(varying_slots)}
-        self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
-        self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]
-        order = [sources[imports[position]] for position in self.varying]
-        if step.spreads:
-            self.pick: Callable[[Tuple[Any, ...], int], Any] = self._spread(map_run, order, varying_slots)
-        elif order == list(range(len(varying_slots))):
-            self.pick = lambda row, index: row
-        else:
-            self.pick = lambda row, index: tuple([row[number] for number in order])
-
-    @staticmethod
-    def _spread(map_run: MapRun, order: List[int], slots: List[int]) -> Callable[[Tuple[Any, ...], int], Any]:
-        fill = map_run.linked.fill
-        scratch: Slots = list(map_run.template)
-
-        def pick(row: Tuple[Any, ...], index: int) -> Any:
-            fill(scratch, row, index)
-            return tuple([scratch[slots[number]] for number in order])
-
-        return pick
-
-
-def _blame(shipment: Shipment, values: Sequence[Any]) -> None:
-    """Raise the error of the first value that does not pickle, named as the user knows it."""
-    slots, bundle = shipment.linked.plan.slots, shipment.bundle
-    for slot, value in zip(bundle.imports, values):
-        dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
-
-
-def _readers(bundle: Bundle) -> str:
-    return "node " + " and ".join(repr(step.name) for step in bundle.steps[:1])

@@ -21,6 +21,7 @@ from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
 import attrs
 
 from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD, Plan
+from hypernodes.runtime.feed import Feed, Row
 from hypernodes.runtime.frames import Task
 from hypernodes.runtime.interpreter import Slots, execute
 from hypernodes.runtime.interrupts import interruptible
@@ -33,6 +34,7 @@ from hypernodes.runtime.schedule import Schedule
 from hypernodes.runtime.threads import ThreadLanes, run_task
 
 SEAT = "seat"
+FEEDER = "feeder"
 PATIENCE = 0.01
 """Seconds between looks at lanes that come home after a fault that no node made."""
 
@@ -93,6 +95,10 @@ class Services:
         if waiting is not None:
             waiting.cancel()
 
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is that of the loop started for this run."""
+        return self._thread.serves(thread)
+
     def pause(self, seconds: float) -> bool:
         """Wait, and return whether the run still goes on."""
         with _PAUSING:
@@ -129,8 +135,16 @@ class Services:
 class Run:
     """One run in progress. `lock` guards the schedule; everything called "under the lock" expects it held."""
 
-    def __init__(self, linked: LinkedPlan, slots: Slots, resources: Resources, services: Services) -> None:
+    def __init__(
+        self,
+        linked: LinkedPlan,
+        slots: Slots,
+        resources: Resources,
+        services: Services,
+        feed: Optional[Feed] = None,
+    ) -> None:
         self.lock = threading.Lock()
+        self.caller = threading.current_thread()
         self.context = contextvars.copy_context()
         self.services = services
         self.interrupted: Optional[BaseException] = None
@@ -138,13 +152,13 @@ class Run:
         self.bell: Any = queue.SimpleQueue()
         self.seat_waits = False
         self._over = False
+        self._feed = feed
         used = linked.placements_used
         self.mixed = len(used) > 1
         self.inline = INLINE in used
         self.processes = ProcessLane(self, resources) if PROCESS in used else None
-        self.schedule = Schedule(
-            linked, slots, resources.max_workers, resources.listener, self.processes.chunk if self.processes else None
-        )
+        chunk = self.processes.chunk if self.processes else None
+        self.schedule = Schedule(linked, slots, resources.max_workers, resources.listener, chunk, feed)
         self.joins = THREAD in used and resources.executor is None and self.processes is None
         # A seat that takes thread bundles is one of the workers.
         lanes = resources.max_workers - (1 if self.joins and not self.inline else 0)
@@ -202,6 +216,33 @@ class Run:
         if self.schedule.done or self.schedule.stopped:
             self.ring()
         self._over = True
+
+    # -- the feed -----------------------------------------------------------------------------------------------------
+
+    def push(self, row: Row) -> None:
+        """Add a row to the map that is fed, from any thread."""
+        with self.lock:
+            self.schedule.push(row)
+            more = self.wake(FEEDER)
+        if more and self.threads is not None:
+            self.threads.add()
+
+    def window(self) -> int:
+        """Return how many rows may have been pushed whose items have not been handed over."""
+        assert self._feed is not None
+        map_run = self._feed.map_run
+        # As many again as may run, so that lanes find the next row while the consumer is busy with a result.
+        return self.processes.window(map_run) if self.processes else 2 * map_run.width
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread works for this run."""
+        return self.services.serves(thread) or (self.threads is not None and self.threads.serves(thread))
+
+    def end_feed(self) -> None:
+        """Let the map that is fed end with the rows it has."""
+        with self.lock:
+            self.schedule.end_feed()
+            self.wake(FEEDER)
 
     # -- the seat -----------------------------------------------------------------------------------------------------
 
@@ -275,6 +316,13 @@ class Run:
                 self.failed(None, error)
                 self._wind_down()
 
+    def stop(self) -> None:
+        """Let nothing new start and what runs come to its end, unless it does so already; from any thread."""
+        with self.lock:
+            if not self.schedule.over:
+                self.failed(None, GeneratorExit())
+                self._wind_down()
+
     def _wait(self) -> None:
         try:
             self.bell.get(timeout=self.patience())
@@ -286,7 +334,7 @@ class Run:
         threads = self.threads
         if threads is None or threads.executor is None:
             return None
-        return 0.01 if threads.serves(threading.current_thread()) else GRACE
+        return 0.01 if threads.serves(self.caller) else GRACE
 
     def help_out(self) -> None:
         """Do one task in the seat when an executor has not begun any lane."""

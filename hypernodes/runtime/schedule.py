@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import FRAMES, PROCESS
+from hypernodes.runtime.feed import Feed, Row
 from hypernodes.runtime.frames import BundleTask, Chunk, Frame, Item, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.linked import LinkedPlan
@@ -41,6 +42,8 @@ class Schedule:
         Told of maps and items as they start and end.
     chunk : callable, optional
         ``chunk(map_run)`` says how many items the next chunk of a straight process map should hold; 1 by default.
+    feed : Feed, optional
+        Where the rows of the root frame's map come from while it runs, and its results go.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Schedule:
         limit: int,
         listener: Optional[Listener] = None,
         chunk: Optional[Callable[[MapRun], int]] = None,
+        feed: Optional[Feed] = None,
     ) -> None:
         self.ready: Dict[str, List[Tuple[int, int, Task]]] = {name: [] for name in linked.placements_used}
         self.streams: Dict[str, List[MapRun]] = {name: [] for name in linked.placements_used}
@@ -60,6 +64,7 @@ class Schedule:
         self.over = False
         self.finished = False
         self._listener = listener
+        self._feed = feed
         self._chunk = chunk or (lambda map_run: 1)
         self._order = 0
         # Work of the schedule's own, done in a loop: a frame that ends as it starts must not recurse into the next one.
@@ -223,11 +228,14 @@ class Schedule:
         # What remains behind this map counts for every bundle in it.
         base = frame.base + linked.ranks[bundle] - body.length
         map_run = MapRun(frame, bundle, step, body, base)
+        total: Optional[int] = map_run.total
+        if self._feed is not None and frame is self.root:
+            self._feed.attach(map_run)
+            total = self._feed.total
         if listener is not None:
-            listener.map_started(step, frame.slots, map_run.template, map_run.total)
+            listener.map_started(step, frame.slots, map_run.template, total)
         if body.straight and map_run.total:
-            self.streams[body.placements[0]].append(map_run)
-            self.streams[body.placements[0]].sort(key=_priority)
+            self._queue(map_run)
         else:
             self._opening.append(map_run)
 
@@ -254,7 +262,7 @@ class Schedule:
             self._map_done(map_run)
 
     def _map_done(self, map_run: MapRun) -> None:
-        if map_run.over:
+        if map_run.over or map_run.open:
             return
         map_run.over = True
         frame, step = map_run.frame, map_run.step
@@ -297,10 +305,34 @@ class Schedule:
         map_run.running -= 1
         if map_run.next < map_run.total:
             if map_run.running == map_run.width - 1:
-                streams = self.streams[map_run.linked.placements[0]]
-                streams.append(map_run)
-                streams.sort(key=_priority)
+                self._queue(map_run)
         elif not map_run.running:
+            self._guarded(self._map_done, map_run)
+
+    def _queue(self, map_run: MapRun) -> None:
+        streams = self.streams[map_run.linked.placements[0]]
+        streams.append(map_run)
+        streams.sort(key=_priority)
+
+    # -- the map whose rows are fed -----------------------------------------------------------------------------------
+
+    def push(self, row: Row) -> None:
+        """Add a row to the map that is fed."""
+        if self.over or self._feed is None:
+            return
+        map_run = self._feed.push(row)
+        if not map_run.linked.straight:
+            self._guarded(self._open_frames, map_run)
+        elif map_run.next == map_run.total - 1 and map_run.running < map_run.width:
+            # It had run out of rows; otherwise it is in its stream, or comes back to it when there is room.
+            self._queue(map_run)
+
+    def end_feed(self) -> None:
+        """Let the map that is fed end with the rows it has."""
+        if self.over or self._feed is None:
+            return
+        map_run = self._feed.end()
+        if not map_run.running and map_run.next == map_run.total:
             self._guarded(self._map_done, map_run)
 
 

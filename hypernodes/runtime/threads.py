@@ -85,8 +85,8 @@ class ThreadLanes:
         return not self.active and self._run.schedule.has_ready(THREAD)
 
     def serves(self, thread: threading.Thread) -> bool:
-        """Return whether a thread is one of the executor's own: waiting for the executor, it could wait for itself."""
-        return thread in getattr(self.executor, "_threads", ())
+        """Return whether a thread is ours or the executor's own: waiting for those, it could wait for itself."""
+        return thread in self._threads or thread in getattr(self.executor, "_threads", ())
 
     def release_idle(self) -> None:
         """Let idle lanes see that the run is over; called under the run's lock."""

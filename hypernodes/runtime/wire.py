@@ -2,22 +2,28 @@
 
 A message to a worker is ``header, carried parts..., rows``; its answer is ``header, results``, and before that, for
 each call with a timeout, a notice alone when it begins and when it has ended. A *part* (a program, the values all items
-share, the surroundings) travels with the first parcel that needs it and is known by its digest after.
+share, the surroundings) travels with the first parcel that needs it and is known by its digest after. A message without
+any part asks a worker to let go of large memory; nothing is answered.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import List, Optional, Tuple
+import os
+from typing import List, NamedTuple, Optional, Tuple
 
 import attrs
 import msgspec
+
+from hypernodes.runtime.memory import Packed, Segment
 
 
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
 
     One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
+    `shared_sizes` and `row_sizes` are bytes of the large buffers of the shared values, when carried, and of the rows; a
+    descriptor comes with the message for each that is not empty.
     """
 
     program: str
@@ -27,12 +33,15 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
+    shared_sizes: List[int] = []
+    row_sizes: List[int] = []
 
 
 class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     """How a parcel ended: items completed, whether all of them, and the seconds they took where they ran.
 
-    `missing` are digests of parts that the worker no longer holds; the parcel has to be sent again with them.
+    `missing` are digests of parts that the worker no longer holds; the parcel has to be sent again with them. `sizes`
+    are bytes of the results' large buffers; where there are any, a descriptor comes with the message.
     """
 
     completed: int
@@ -40,6 +49,7 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     seconds: float
     has_events: bool = False
     missing: List[str] = []
+    sizes: List[int] = []
 
 
 class Notice(msgspec.Struct, array_like=True, gc=False):
@@ -51,10 +61,11 @@ class Notice(msgspec.Struct, array_like=True, gc=False):
 
 @attrs.frozen
 class Part:
-    """Bytes that a worker keeps, under their digest."""
+    """Bytes that a worker keeps, under their digest, and large buffers apart from them."""
 
     digest: str
     data: bytes
+    memory: Optional[Segment] = None
 
 
 NOTHING = Part("", b"")
@@ -63,6 +74,11 @@ NOTHING = Part("", b"")
 def part(data: bytes) -> Part:
     """Return bytes as a part; equal bytes are one part, whichever run sends them."""
     return Part(hashlib.blake2b(data, digest_size=16).hexdigest(), data)
+
+
+def shared_part(packed: Packed) -> Part:
+    """Return what items share as a part; with large buffers it is a part of its own, as nobody should hash those."""
+    return part(packed.data) if packed.memory is None else Part(os.urandom(16).hex(), packed.data, packed.memory)
 
 
 _parcel_encoder = msgspec.msgpack.Encoder()
@@ -98,11 +114,14 @@ when the one row is a bundle of a frame and no item."""
 
 @attrs.frozen(eq=False)
 class Parcel:
-    """What one worker does next, kept until it has answered: program, shared values and surroundings, and the rows."""
+    """What one worker does next, kept until it has answered: program, shared values and surroundings, and the rows.
+
+    It may be sent more than once. The descriptors of its memory are closed when nothing refers to it any more.
+    """
 
     key: object
     parts: List[Part]
-    rows: bytes
+    rows: Packed
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
@@ -125,5 +144,10 @@ class Late(Exception):
         self.seconds = seconds
 
 
-Outcome = Tuple[object, List[bytes], Optional[Exception]]
-"""A parcel's key, the parts of its answer, and, when there is none, why."""
+class Outcome(NamedTuple):
+    """A parcel's key, the parts of its answer, and, when there is none, why; `memory` has large buffers of results."""
+
+    key: object
+    parts: List[bytes]
+    fault: Optional[Exception]
+    memory: Optional[Segment] = None

@@ -1,30 +1,34 @@
 """Parcels in, answers out: what runs in a worker process, and nowhere else.
 
 A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
-recently used ones, so that a second parcel of a run carries nothing but its rows. The same code answers for a worker
-of our own, which hears from its pipe, and for a process executor of the user's, which calls `answer` for each parcel.
+recently used ones, so that a second parcel of a run carries nothing but its rows. Of parts with large buffers it keeps
+the latest one, and lets go of that too before it is idle. The same code answers for a worker of our own, which hears
+from its pipe, and for a process executor of the user's, which calls `answer_for` each time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
+import gc
+import sys
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
-from hypernodes.lowering.plan import PlanStep
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime import surroundings
 from hypernodes.runtime.cells import failed
 from hypernodes.runtime.channel import Connection
 from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.failures import portable
-from hypernodes.runtime.faults import located
+from hypernodes.runtime.faults import located, makers
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
+from hypernodes.runtime.memory import Packed, Segment, count_mapped, lifted, pack, take
 from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.run import Services
 from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
@@ -34,6 +38,8 @@ KEPT = 64
 
 _received: OrderedDict[str, bytes] = OrderedDict()
 _kept: Dict[str, Any] = {}
+_memory: Dict[str, Segment] = {}
+_on_the_way: List[Segment] = []
 
 _surroundings: List[Any] = []
 _own_environment: Dict[str, str] = {}
@@ -65,23 +71,71 @@ def _listener(header: ParcelHeader) -> Any:
     return _LISTENERS[2 if header.collects else 1 if header.observed else 0]
 
 
-def serve(connection: Connection) -> None:
+_siblings = 1
+"""Processes that may be at work beside this one, itself included; 1 in a program that no pool has started."""
+
+
+def share(workers: int) -> int:
+    """Return how many processes a pool of this process starts: in a worker only its part of as many as it asks for.
+
+    Nodes in worker processes may run pipelines whose nodes do the same. With a full pool in every worker four workers
+    would be 4 + 16 + 64 processes; like this each level has as many as the largest pool, or one for each above it.
+    """
+    return max(1, workers // _siblings)
+
+
+def server(workers: int) -> Callable[[Connection], None]:
+    """Return the target of a pool of `workers` processes."""
+    return functools.partial(serve, siblings=workers * _siblings)
+
+
+def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer parcels until the pipe closes."""
+    global _siblings
+    _siblings = siblings
     _services.connection = connection
-    while True:
-        parts = connection.receive()
-        if parts is None:
-            return
-        connection.send(*answer(parts))
+    while _serve_one(connection):
+        # By now nothing here refers to what came or went: large values are not kept while a worker waits.
+        pass
 
 
-def answer(parts: List[bytes]) -> List[bytes]:
+def _serve_one(connection: Connection) -> bool:
+    fds: List[int] = []
+    parts = connection.receive(fds)
+    if parts is None:
+        return False
+    _on_the_way.clear()
+    if not parts:
+        _let_go("")
+        if count_mapped():  # an exception of a node may refer to itself, and to the values it met
+            gc.collect()
+        return True
+    memory: List[Segment] = []
+    answered = answer(parts, fds, memory)
+    connection.send(*answered, fds=[segment.fd for segment in memory])
+    if sys.platform == "darwin":  # which loses a descriptor on its way when the sender closes its own
+        _on_the_way[:] = memory
+    return True
+
+
+def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
+    """Run one parcel in an executor of `workers` processes."""
+    global _siblings
+    _siblings = workers
+    return answer(parts)
+
+
+def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Segment]] = None) -> List[bytes]:
     """Run one parcel.
 
     Parameters
     ----------
     parts : list of bytes
         The header, the parts it says it carries, and the rows.
+    fds : sequence of int, optional
+        Descriptors that came with them; they are closed here.
+    memory : list of Segment, optional
+        Gets the memory of large buffers of the results. Without it these stay in the results.
 
     Returns
     -------
@@ -93,15 +147,21 @@ def answer(parts: List[bytes]) -> List[bytes]:
     completed = 0
     results: List[Any] = []
     events: List[Any] = []
-    for digest, data in zip(header.carried, parts[1:-1]):
-        _received[digest] = data
-    needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
-    missing = [digest for digest in needed if digest not in _received]
-    if missing:
-        return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
+    failure: Optional[BaseException] = None
+    sizes: Sequence[int] = ()
     try:
+        shared_memory, row_memory = take(fds, header.shared_sizes, header.row_sizes)
+        if shared_memory is not None:
+            _let_go(header.shared)
+            _memory[header.shared] = shared_memory
+        for digest, data in zip(header.carried, parts[1:-1]):
+            _received[digest] = data
+        needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
+        missing = [digest for digest in needed if digest not in _received]
+        if missing:
+            return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
         program, code, shared, context = _unpacked(header)
-        received: Any = loads(parts[-1])
+        received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
         (pipeline, items, first), scene, varying, rows = received
         listener = _listener(header)
         sink = events.append if header.observed else silent
@@ -123,46 +183,53 @@ def answer(parts: List[bytes]) -> List[bytes]:
                 if listener is not None and first >= 0:
                     listener.item_ended(slots)
             except BaseException as error:
-                raise located(error, program.steps, slots, pipeline, own) from None
+                # Raised again in here, it would lose what it was raised from.
+                failure = located(error, program.steps, slots, pipeline, own)
+                break
             results.extend([slots[slot] for slot in program.exports])
             completed += 1
-        payload = _pickled_or_failed(results, program, items, first) if header.collects else _pickled(results, program)
-        ok = True
+        if failure is None:
+            if header.collects:
+                _replace_unpicklable(results, program, items, first)
+            payload, segment = _packed(results, program, items, first, memory is not None)
+            if segment is not None and memory is not None:
+                memory.append(segment)
+                sizes = segment.sizes
+        else:
+            payload = portable(failure)
+        ok = failure is None
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
-    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events))), payload]
+    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes])), payload]
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
-def _pickled_or_failed(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> bytes:
-    """Pickle results with a failure in place of each that cannot be."""
+def _replace_unpicklable(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> None:
+    """Put a failure in place of each result that does not pickle."""
     try:
-        return dumps(results, "")
+        dumps(results, "")
     except NotPicklableError:
+        made = makers(program.steps)
+        nodes = {slot: step.name for step in program.steps for slot in step.results}
         for number, value in enumerate(results):
             row, column = divmod(number, len(program.exports))
-            step, name = _origin(program, column)
+            slot, own = program.exports[column], (*items, first + row) if first >= 0 else items
             try:
-                dumps(value, f"output {name!r} of node {step.name!r}")
+                dumps(value, made[slot])
             except NotPicklableError as error:
-                results[number] = failed(step.name, (*items, first + row) if first >= 0 else items, error)
-        return dumps(results, "")
+                results[number] = failed(nodes.get(slot, program.steps[0].name), own, error)
 
 
-def _origin(program: Program, column: int) -> Tuple[PlanStep, str]:
-    """Return the step that defines an export, and the name it gives it."""
-    slot = program.exports[column]
-    return next((step, name) for step in program.steps for out, name in zip(step.results, step.outputs) if out == slot)
-
-
-def _pickled(results: List[Any], program: Program) -> bytes:
+def _packed(results: List[Any], program: Program, items: Tuple[int, ...], first: int, apart: bool) -> Packed:
     try:
-        return dumps(results, "a result")
+        return pack(lifted([results])[0], "a result", apart)
     except NotPicklableError:
+        made = makers(program.steps)
         for number, value in enumerate(results):
-            step, name = _origin(program, number % len(program.exports))
-            dumps(value, f"output {name!r} of node {step.name!r}")
+            row, column = divmod(number, len(program.exports))
+            own = (*items, first + row) if first >= 0 else items
+            dumps(value, made[program.exports[column]] + (f", item {'.'.join(map(str, own))}" if own else ""))
         raise
 
 
@@ -174,7 +241,7 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
         context = surroundings.adopt(_received[header.surroundings], _own_environment)
         _surroundings[:] = [header.surroundings, context]
     context = _surroundings[1]
-    shared = _kept_or(header.shared, loads) if header.shared else ()
+    shared = _kept_or(header.shared, functools.partial(_loads_shared, header.shared)) if header.shared else ()
     program = _kept_or(header.program, loads)
     listener = _listener(header)
     key = f"{header.program}+{_LISTENERS.index(listener)}"
@@ -186,6 +253,18 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
         for kept in (gone, *[f"{gone}+{number}" for number in range(len(_LISTENERS))]):
             _kept.pop(kept, None)
     return program, code, shared, context
+
+
+def _loads_shared(digest: str, data: bytes) -> Any:
+    return loads(data, _memory[digest].shared() if digest in _memory else ())
+
+
+def _let_go(but: str) -> None:
+    """Forget shared values with large buffers, other than those of part `but`."""
+    for digest in [digest for digest in _memory if digest != but]:
+        _received.pop(digest, None)
+        _kept.pop(digest, None)
+        _memory.pop(digest).close()
 
 
 def _kept_or(digest: str, make: Callable[[bytes], Any]) -> Any:

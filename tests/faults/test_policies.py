@@ -16,6 +16,8 @@ from graphs import PAIRS, PARALLEL_PAIRS
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import NodeDefinitionError, NodeTimeoutError, PlacementError
 
+pytestmark = pytest.mark.slow
+
 ids = "-".join
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=ids)
 parallel_pairs = pytest.mark.parametrize("pair", PARALLEL_PAIRS, ids=ids)

@@ -175,7 +175,7 @@ def test_a_worker_with_an_unread_answer_is_not_reused(pool):
 
 def test_a_worker_with_half_a_message_is_not_reused(pool, monkeypatch):
     worker = pool.acquire()
-    monkeypatch.setattr(channel, "receive", lambda pipe: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(channel, "receive", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         worker.receive()
     pool.release(worker)

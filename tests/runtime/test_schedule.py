@@ -8,7 +8,10 @@ import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import MapInputError
+from hypernodes.ir.build import mapped
+from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import PROCESS, THREAD
+from hypernodes.runtime.feed import Feed
 from hypernodes.runtime.frames import Chunk
 from hypernodes.runtime.interpreter import execute
 from hypernodes.runtime.linked import LinkedPlan
@@ -42,12 +45,16 @@ class Driver:
         execute(task.frame.linked.codes[task.bundle], task.frame.slots)
         self.schedule.finish(task)
 
-    def run(self, rng=None):
+    def work(self, rng=None):
         """Finish everything, in the order taken or a random one."""
         while not self.schedule.done:
             self.take_all()
             assert self.out, "nothing to take and nothing out: the schedule is stuck"
             self.finish(rng.choice(self.out) if rng else self.out[0])
+
+    def run(self, rng=None):
+        """Work to the end and return the outputs."""
+        self.work(rng)
         return {name: self.slots[slot] for name, slot in zip(self.plan.output_names, self.plan.outputs)}
 
 
@@ -215,3 +222,83 @@ def test_a_straight_process_map_is_taken_in_chunks():
     driver.schedule.finish_chunk(first, [0])
     assert driver.schedule.done
     assert driver.slots[driver.plan.outputs[0]] == [-i for i in range(10)]
+
+
+# -- a map whose rows are fed -----------------------------------------------------------------------------------------
+
+
+class Fed(Driver):
+    """A driver of the map around a pipeline, whose rows the test pushes."""
+
+    def __init__(self, pipeline, ordered=False, **options):
+        plan = lower(
+            specialise(mapped(pipeline.graph, ("x",), "zip", fed=True), {"x"}, pipeline.outputs),
+            LocalBackend("threaded", "threaded", 4).options,
+        )
+        self.delivered = []
+        linked = LinkedPlan(plan)
+        feed = Feed(linked.map_steps[0], plan.output_names, self.delivered.append, ordered, None)
+        slots = [None] * len(plan.slots)
+        slots[plan.inputs[0]] = ()
+        self.schedule = Schedule(linked, slots, 4, feed=feed, **options)
+        self.out = []
+        self.most = 0
+
+    def push(self, *values):
+        for value in values:
+            self.schedule.push((value,))
+
+
+CHAIN = [node("a")(lambda x: x + 1)]
+DIAMOND = [*CHAIN, node("b")(lambda x: x + 2), node("c")(lambda a, b: a * b)]
+
+
+@pytest.mark.parametrize("nodes", [CHAIN, DIAMOND], ids=["straight", "frames"])
+def test_a_fed_map_is_over_when_its_feed_has_ended(nodes):
+    driver = Fed(Pipeline(nodes=nodes))
+    assert driver.take_all() == []
+    for value in range(3):
+        driver.push(value)
+        while driver.take_all() or driver.out:
+            driver.finish(driver.out[0])
+        assert not driver.schedule.done
+        assert driver.delivered[-1] == (value, Pipeline(nodes=nodes).run({"x": value}))
+    driver.schedule.end_feed()
+    assert driver.schedule.done
+    driver.push(4)
+    assert driver.take_all() == []
+
+
+@pytest.mark.parametrize("nodes", [CHAIN, DIAMOND], ids=["straight", "frames"])
+def test_the_feed_may_end_while_items_are_out(nodes):
+    driver = Fed(Pipeline(nodes=nodes), ordered=True)
+    driver.push(*range(20))
+    driver.take_all()
+    assert len(driver.out) == 4
+    driver.schedule.end_feed()
+    driver.work(random.Random(1))
+    assert driver.delivered == [(value, Pipeline(nodes=nodes).run({"x": value})) for value in range(20)]
+
+
+def test_a_fed_map_holds_items_back_for_their_order():
+    driver = Fed(Pipeline(nodes=CHAIN), ordered=True)
+    driver.push(0, 1, 2)
+    first, second, third = driver.take_all()
+    driver.finish(third)
+    driver.finish(second)
+    assert driver.delivered == []
+    driver.finish(first)
+    assert driver.delivered == [(0, {"a": 1}), (1, {"a": 2}), (2, {"a": 3})]
+
+
+def test_nothing_is_fed_after_a_failure():
+    driver = Fed(Pipeline(nodes=CHAIN))
+    driver.push(0, 1)
+    one, other = driver.take_all()
+    driver.schedule.fail(one, ValueError())
+    driver.push(2)
+    driver.schedule.end_feed()
+    assert not driver.schedule.done
+    driver.finish(other)
+    assert driver.schedule.done
+    assert driver.delivered == []

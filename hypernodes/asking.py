@@ -1,0 +1,56 @@
+"""The names a caller gives in; the same names, known to fit the graph, out, or an error that says which does not."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Tuple, Union
+
+from hypernodes.errors import MapInputError, OptionError, UnknownNameError, did_you_mean
+from hypernodes.ir.graph import Graph
+
+Names = Union[str, Sequence[str]]
+
+
+def names_of(names: Names) -> Tuple[str, ...]:
+    """Return one name, or several, as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def asked_outputs(graph: Graph, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:
+    """Return the outputs to hand back: those asked for, or all that are not provided."""
+    outputs = graph.output_names
+    if output_name is None:
+        given = set(provided)
+        return tuple([name for name in outputs if name not in given]) if given.intersection(outputs) else outputs
+    asked = names_of(output_name)
+    for name in asked:
+        if name not in outputs:
+            raise UnknownNameError(graph.name, "output", name, outputs)
+    return asked
+
+
+def check_inputs(graph: Graph, names: Sequence[str]) -> None:
+    """Refuse a name that is neither an input nor an output to override."""
+    known = {*graph.input_names, *graph.output_names}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(graph.name, "input", str(name), graph.input_names)
+
+
+def check_mode(map_mode: str) -> None:
+    """Refuse a way to combine axes that there is not."""
+    if map_mode not in ("zip", "product"):
+        hint = did_you_mean(str(map_mode), ("zip", "product"))
+        raise OptionError("map_mode", repr(map_mode), f"use 'zip' or 'product'{hint}")
+
+
+def check_map(graph: Graph, names: Sequence[str], axes: Sequence[str], map_mode: str) -> None:
+    """Refuse axes that are not among the inputs in `names`."""
+    check_mode(map_mode)
+    if not axes:
+        raise OptionError("map_over", "()", "name at least one input, or use run()")
+    known = {*graph.input_names, *graph.output_names}
+    for axis in axes:
+        if axis not in known:
+            raise UnknownNameError(graph.name, "input to map over", str(axis), graph.input_names)
+        if axis not in names:
+            raise MapInputError(graph.name, axis, "not among the inputs", f"pass inputs={{{axis!r}: [...]}}")

@@ -115,5 +115,7 @@ class MapResult(Dict[str, List[Any]]):
 
 def _distinct(cells: Any) -> List[Failure]:
     # One failure that went to several worker processes came back as several objects.
-    found = {(failure.node, failure.path, failure.traceback): failure for cell in cells for failure in failures_in(cell)}
+    found = {
+        (failure.node, failure.path, failure.traceback): failure for cell in cells for failure in failures_in(cell)
+    }
     return list(found.values())

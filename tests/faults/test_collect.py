@@ -1,0 +1,202 @@
+"""With error_policy="collect" everything runs that does not depend on a failure, in every mode, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+
+import pytest
+from graphs import PAIRS
+
+from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
+from hypernodes.errors import MapInputError, NotPicklableError, OptionError, WorkerDiedError
+from hypernodes.runtime.cells import Failure
+
+ids = "-".join
+
+
+@node(output_name="a")
+def a(x):
+    if x % 5 == 3:
+        raise ValueError(f"bad {x}")
+    return x
+
+
+@node(output_name="b")
+async def b(a):
+    await asyncio.sleep(0)
+    return a * 2
+
+
+@node(output_name="c")
+def c(x):
+    return -x
+
+
+@node(output_name="e")
+def e(b, c):
+    return b + c
+
+
+@node(output_name="total")
+def total(e):
+    return sum(e)
+
+
+@node(output_name="n")
+def n(xs):
+    return len(xs)
+
+
+NODES = [a, b, c, e]
+
+
+def items(result):
+    return [failure.item for failure in result.failures]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_what_depends_on_no_failure_runs(pair):
+    with LocalBackend(*pair, max_workers=2) as backend:
+        pipeline = Pipeline(nodes=NODES, name="p", backend=backend)
+        result = pipeline.map(inputs={"x": range(10)}, map_over="x", error_policy="collect")
+        assert items(result) == [3, 8]
+        assert result["c"] == [-x for x in range(10)]
+        assert all(type(result[name][3]) is Failure for name in "abe")
+        assert result.ok()["e"] == [x for x in range(10) if x % 5 != 3]
+        assert list(result.ok().index) == [0, 1, 2, 4, 5, 6, 7, 9]
+        failure = result.failures[1]
+        assert (failure.node, str(failure.exception)) == ("a", "bad 8")
+        assert "node 'a' of pipeline 'p', item 8, inputs x=8" in failure.exception.__notes__
+        assert "ValueError: bad 8" in failure.traceback
+        assert not failure
+        again = result.retry()
+        assert items(again) == [3, 8]
+        assert "item 8, " in again.failures[1].exception.__notes__[0]
+        outer = Pipeline(nodes=[pipeline.as_node(input_mapping={"xs": "x"}, map_over="xs"), total, n], backend=backend)
+        run = outer.run(inputs={"xs": list(range(5))}, error_policy="collect")
+        assert items(run) == [3]
+        assert (run["n"], run["c"]) == (5, [0, -1, -2, -3, -4])
+        assert type(run["total"]) is Failure
+        assert set(run.ok()) == {"n", "c"}
+        assert items(run.retry()) == [3]
+        nested = outer.map(inputs={"xs": [[1, 2], [3], 7]}, map_over="xs", error_policy="collect")
+        assert items(nested) == [(1, 0), 2, 2]
+        assert nested["total"][0] == 3
+        assert isinstance(nested.failures[1].exception, MapInputError)
+
+
+def test_awaited_runs_collect():
+    async def main():
+        pipeline = Pipeline(nodes=NODES, backend=LocalBackend("async", "async"))
+        assert items(await pipeline.amap(inputs={"x": range(10)}, map_over="x", error_policy="collect")) == [3, 8]
+        result = await pipeline.arun(inputs={"x": 3}, error_policy="collect")
+        assert items(result) == [None]
+        assert result.ok() == {"c": -3}
+
+    asyncio.run(main())
+
+
+def test_what_failed_is_run_again_and_nothing_else():
+    ran = []
+
+    @node(output_name="y")
+    def flaky(x, z):
+        ran.append((x, z))
+        if len(ran) < 5 and x == 2:
+            raise OSError("not yet")
+        return x * z
+
+    pipeline = Pipeline(nodes=[flaky])
+    inputs = {"x": iter([1, 2]), "z": (10, 20)}
+    result = pipeline.map(inputs=inputs, map_over=["x", "z"], map_mode="product", error_policy="collect")
+    assert items(result) == [2, 3]
+    done = result.retry()
+    assert done.failures == []
+    assert done["y"] == [10, 20, 20, 40]
+    assert ran[4:] == [(2, 10), (2, 20)]
+    assert done.retry() is done
+
+
+def test_a_run_keeps_what_it_has():
+    ran = []
+
+    @node(output_name="first")
+    def first(x):
+        ran.append("first")
+        return x
+
+    @node(output_name="second")
+    def second(first):
+        ran.append("second")
+        if ran.count("second") == 1:
+            raise OSError("not yet")
+        return first + 1
+
+    result = Pipeline(nodes=[first, second]).run(inputs={"x": 1}, error_policy="collect")
+    assert items(result) == [None]
+    assert dict(result.retry()) == {"first": 1, "second": 2}
+    assert ran == ["first", "second", "second"]
+
+
+def test_faults_of_the_engine_are_collected():
+    @node(output_name="y")
+    def odd(x):
+        if x == 7:
+            os._exit(3)
+        return (i for i in ()) if x == 9 else x
+
+    with LocalBackend(map_execution="parallel", max_workers=2) as backend:
+        result = Pipeline(nodes=[odd], backend=backend).map(
+            inputs={"x": range(40)}, map_over="x", error_policy="collect"
+        )
+    assert items(result) == [7, 9]
+    died, unpicklable = [failure.exception for failure in result.failures]
+    assert isinstance(died, WorkerDiedError)
+    assert died.items == "item 7"
+    assert isinstance(unpicklable, NotPicklableError)
+    assert result.ok()["y"] == [x for x in range(40) if x not in (7, 9)]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("pair", [("sequential", "sequential"), ("threaded", "threaded"), ("sequential", "parallel")])
+def test_what_ends_programs_is_not_collected(pair, stop):
+    @node(output_name="y")
+    def end(x):
+        raise stop
+
+    with LocalBackend(*pair, max_workers=2) as backend, pytest.raises(stop):
+        Pipeline(nodes=[end], backend=backend).map(inputs={"x": [1]}, map_over="x", error_policy="collect")
+
+
+def test_callbacks_hear_of_failures_and_of_ends():
+    heard = []
+
+    class Listener(PipelineCallback):
+        def on_error(self, node_id, error, ctx):
+            heard.append((node_id, ctx.items))
+
+        def on_nested_pipeline_end(self, parent_id, child_id, duration, ctx):
+            heard.append((child_id, ctx.items))
+
+        def on_pipeline_end(self, pipeline_id, outputs, duration, ctx):
+            heard.append("end")
+
+    inner = Pipeline(nodes=NODES, name="inner")
+    outer = Pipeline(nodes=[inner], name="outer", callbacks=[Listener()])
+    outer.run(inputs={"x": 3}, error_policy="collect")
+    assert heard == [("a", ()), ("inner", ()), "end"]
+
+
+def test_results_can_be_pickled():
+    result = Pipeline(nodes=NODES).map(inputs={"x": range(4)}, map_over="x", error_policy="collect")
+    copy = pickle.loads(pickle.dumps(result))
+    assert items(copy) == [3]
+    assert str(copy.failures[0].exception) == "bad 3"
+    assert copy.retry() is copy
+
+
+def test_another_policy_is_refused():
+    with pytest.raises(OptionError, match="did you mean 'collect'"):
+        Pipeline(nodes=NODES).run(inputs={"x": 1}, error_policy="colect")

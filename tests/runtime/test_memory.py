@@ -517,7 +517,7 @@ def test_a_run_leaves_no_descriptor_and_no_file(fn, descriptors):
                 gc.enable()
             if fn is not keep_going:
                 gc.collect()
-            assert [link for link in links() if "hypernodes" in link] == []
+            assert [link for link in links() if "memfd:hypernodes" in link] == []
         run(keep_going, backend, **inputs)
         gc.collect()
         assert memory.count_mapped() == mappings
@@ -556,7 +556,7 @@ def test_idle_workers_hold_nothing(fn):
             # An answer says that whatever was sent before has been read. This asks for a part that nobody has.
             worker.send(encode(ParcelHeader("unknown", "", "", [])), b"")
             assert decode_answer(worker.receive()[0]).missing == ["unknown"]
-            assert [link for link in links(worker.pid) if "hypernodes" in link] == []
+            assert [link for link in links(worker.pid) if "memfd:hypernodes" in link] == []
             with open(f"/proc/{worker.pid}/maps") as maps:
                 assert "memfd" not in maps.read()
             pool.release(worker)

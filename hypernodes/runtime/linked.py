@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, MapStep, Plan, Step, is_timed
+from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, Bundle, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.link import Fill, Wrap, link, link_coroutine, link_filler
+from hypernodes.runtime.stops import Stoppable
 from hypernodes.runtime.wire import NOTHING, Part, part
 
 
@@ -57,6 +58,8 @@ class LinkedPlan:
         self.fill: Fill = link_filler(step, wrap) if step else _no_row
         self.parts: List[Part] = [part(b.payload) if b.payload is not None else NOTHING for b in bundles]
         self.codes: List[Any] = []
+        # A plan that the caller's thread runs alone is stopped by the interrupt of that thread.
+        stoppable = wrap if {bundle.placement for bundle in bundles} <= {INLINE} else Stoppable(wrap)
         for bundle in bundles:
             if bundle.placement == FRAMES:
                 inner = bundle.steps[0]
@@ -67,16 +70,22 @@ class LinkedPlan:
                 self.placements_used |= body.placements_used
                 self.codes.append(None)
             elif bundle.placement == LOOP:
-                self.codes.append([link_coroutine(s, wrap) for s in bundle.steps if isinstance(s, Step)])
+                own = _chosen(bundle, stoppable, wrap)
+                self.codes.append([link_coroutine(s, own) for s in bundle.steps if isinstance(s, Step)])
             elif bundle.placement == PROCESS:
                 self.codes.append(None)
             else:
-                self.codes.append(link(bundle.steps, wrap))
+                self.codes.append(link(bundle.steps, _chosen(bundle, stoppable, wrap)))
 
     @property
     def inline(self) -> bool:
         """Whether the caller's thread alone runs everything, so that no schedule is needed."""
         return self.count <= 1 and self.placements_used <= {INLINE} and not self.bodies
+
+
+def _chosen(bundle: Bundle, stoppable: Optional[Wrap], wrap: Optional[Wrap]) -> Optional[Wrap]:
+    # The first step of a bundle begins as it is taken: one alone has nothing to look at.
+    return stoppable if len(bundle.steps) > 1 or isinstance(bundle.steps[0], MapStep) else wrap
 
 
 def _no_row(slots: Slots, row: Tuple[Any, ...], index: int) -> None:

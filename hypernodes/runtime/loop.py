@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.context import InContext
 from hypernodes.runtime.interpreter import StepFailed
+from hypernodes.runtime.stops import is_stop
 
 if TYPE_CHECKING:
     from hypernodes.runtime.frames import Task
@@ -178,11 +179,11 @@ class LoopLanes:
             with lock:
                 if error is None:
                     schedule.finish(task)
-                elif schedule.stopped and isinstance(error, asyncio.CancelledError):
+                elif is_stop(error) or (schedule.stopped and isinstance(error, asyncio.CancelledError)):
                     schedule.drop(task)
                 else:
                     step = frame.linked.plan.bundles[task.bundle].steps[0]
-                    run.failed(task, StepFailed(step.results[0] if step.results else 0, error))
+                    schedule.fail(task, StepFailed(step.results[0] if step.results else 0, error))
                 task = schedule.take(LOOP)
                 more = run.wake(LOOP)
             if more and run.threads is not None:

@@ -43,6 +43,10 @@ class Scene:
         self.frame = frame
         self.listener = listener
 
+    @property
+    def stopped(self) -> bool:
+        return bool(self.services.stopped)
+
     def wait_for(self, coroutine: Any) -> Any:
         return self.services.wait_for(coroutine)
 

@@ -247,7 +247,7 @@ class ProcessLane:
 
     def _given_up(self, shipment: Shipment, error: BaseException) -> None:
         if shipment.gives_up():
-            self._run.failed(shipment.task, error)
+            self._run.schedule.fail(shipment.task, error)
 
     def _lost(self, shipment: Shipment, died: Died) -> Optional[WorkerDiedError]:
         """Send again what a worker died with, in pieces where that tells more; return the error when that is over."""

@@ -31,6 +31,7 @@ from hypernodes.runtime.maps import Listener
 from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import Courier, ProcessLane
 from hypernodes.runtime.schedule import Schedule
+from hypernodes.runtime.stops import is_stop
 from hypernodes.runtime.threads import ThreadLanes, run_task
 
 SEAT = "seat"
@@ -64,18 +65,19 @@ class Resources:
 class Services:
     """What code of a bundle may ask of the run, through slot 0.
 
-    An event loop to wait on, a frame run on the spot, a pause that ends when the run is stopped, and, in a worker
-    process, somebody who watches the clock.
+    An event loop to wait on, a frame run on the spot, whether the run has been stopped, a pause that ends when it is,
+    and, in a worker process, somebody who watches the clock.
     """
 
-    __slots__ = ("_hosted", "_loop", "_stopped", "_thread", "_waiting")
+    __slots__ = ("_hosted", "_loop", "_paused", "_thread", "_waiting", "stopped")
 
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         self._loop = loop
         self._waiting: Optional[Waiting] = None
         self._hosted: Dict[Tuple[int, int], LinkedPlan] = {}
         self._thread = LoopThread()
-        self._stopped: Optional[threading.Event] = None
+        self._paused: Optional[threading.Event] = None
+        self.stopped = False
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
@@ -102,14 +104,17 @@ class Services:
     def pause(self, seconds: float) -> bool:
         """Wait, and return whether the run still goes on."""
         with _PAUSING:
-            stopped = self._stopped = self._stopped or threading.Event()
-        return not stopped.wait(seconds)
+            if self.stopped:
+                return False
+            paused = self._paused = self._paused or threading.Event()
+        return not paused.wait(seconds)
 
     def stop(self) -> None:
-        """End every pause, those to come included."""
+        """Let no step of a chain begin, and end every pause."""
         with _PAUSING:
-            self._stopped = self._stopped or threading.Event()
-        self._stopped.set()
+            self.stopped = True
+        if self._paused is not None:
+            self._paused.set()
 
     def watch(self, name: str, seconds: float) -> ContextManager[None]:
         """Return a block that ends with its process if it takes longer than `seconds`."""
@@ -123,7 +128,7 @@ class Services:
             linked = self._hosted[key] = LinkedPlan(plan, listener)
         run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
         run.work()
-        self._stopped = None
+        self.stopped, self._paused = False, None
         for task, error in run.schedule.failures:
             raise error if task is None else in_items(task, error)
 
@@ -171,15 +176,10 @@ class Run:
         """Tell the schedule how a task ended."""
         if error is None:
             self.schedule.finish(task)
+        elif is_stop(error):
+            self.schedule.drop(task)
         else:
-            self.failed(task, error)
-
-    def failed(self, task: Optional[Task], error: BaseException) -> None:
-        """Record a failure and let everything that runs come to an end."""
-        self.schedule.fail(task, error)
-        self.services.stop()
-        if self.loop is not None:
-            self.loop.cancel()
+            self.schedule.fail(task, error)
 
     def wake(self, who: str) -> bool:
         """Let others take what has become ready; True asks the caller to add a thread lane, without the lock."""
@@ -211,8 +211,10 @@ class Run:
     def _wind_down(self) -> None:
         if self.threads is not None:
             self.threads.release_idle()
-        if self.schedule.stopped and self.loop is not None and not self._over:
-            self.loop.cancel()
+        if self.schedule.stopped and not self._over:
+            self.services.stop()
+            if self.loop is not None:
+                self.loop.cancel()
         if self.schedule.done or self.schedule.stopped:
             self.ring()
         self._over = True
@@ -307,20 +309,20 @@ class Run:
         """Turn an interrupt that came while no node ran here into a failure of the run. Under the lock."""
         error, self.interrupted = self.interrupted, None
         if error is not None and not self.schedule.done:
-            self.failed(None, error)
+            self.schedule.fail(None, error)
 
     def interrupt(self, error: BaseException) -> None:
         """Stop the run from outside, from any thread."""
         with self.lock:
             if not self.schedule.done:
-                self.failed(None, error)
+                self.schedule.fail(None, error)
                 self._wind_down()
 
     def stop(self) -> None:
         """Let nothing new start and what runs come to its end, unless it does so already; from any thread."""
         with self.lock:
             if not self.schedule.over:
-                self.failed(None, GeneratorExit())
+                self.schedule.fail(None, GeneratorExit())
                 self._wind_down()
 
     def _wait(self) -> None:
@@ -352,7 +354,7 @@ class Run:
     def _abandon(self, error: BaseException) -> None:
         with self.lock:
             if not self.schedule.done:
-                self.failed(None, error)
+                self.schedule.fail(None, error)
             self._wind_down()
         if self.processes is not None:
             self.processes.abandon()

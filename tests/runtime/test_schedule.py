@@ -15,6 +15,7 @@ from hypernodes.runtime.feed import Feed
 from hypernodes.runtime.frames import Chunk
 from hypernodes.runtime.interpreter import execute
 from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.run import Services
 from hypernodes.runtime.schedule import Schedule
 
 
@@ -26,6 +27,7 @@ class Driver:
         slots = [None] * len(plan.slots)
         for name, slot in zip(plan.input_names, plan.inputs):
             slots[slot] = inputs[name]
+        slots[0] = Services()
         self.plan, self.slots = plan, slots
         self.schedule = Schedule(LinkedPlan(plan), slots, workers, chunk=chunk)
         self.out = []

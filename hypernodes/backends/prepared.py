@@ -30,7 +30,7 @@ from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.dispatch import Dispatcher
 from hypernodes.ir.graph import Graph
 from hypernodes.lowering import lower, specialise
-from hypernodes.lowering.plan import PROCESS, Hosted, MapStep, Plan, Step
+from hypernodes.lowering.plan import INLINE, PROCESS, Hosted, MapStep, Plan, Step
 from hypernodes.runtime.arun import arun_plan
 from hypernodes.runtime.astream import astream_plan
 from hypernodes.runtime.collect import Collector
@@ -43,6 +43,7 @@ from hypernodes.runtime.observe import Observer, Scene, nested_run, silent, step
 from hypernodes.runtime.places import located_task
 from hypernodes.runtime.run import Failures, Resources, SlotZero, run_plan
 from hypernodes.runtime.sources import rows_to_astream, rows_to_stream
+from hypernodes.runtime.stops import Stoppable, enclosing
 from hypernodes.runtime.stream import stream_plan
 
 Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
@@ -83,6 +84,7 @@ class Prepared:
         self._root_map = root_map
         self._listener = _listener(Observer(root_map), collects) if callbacks is not None or collects else None
         self.linked = LinkedPlan(plan, self._listener)
+        self._stoppable: Optional[LinkedPlan] = None
         self._size = len(plan.slots)
         self._inputs = tuple(zip(plan.input_names, plan.inputs))
         self._names = plan.output_names
@@ -95,7 +97,7 @@ class Prepared:
         slots: Slots = [None] * self._size
         for name, slot in self._inputs:
             slots[slot] = inputs[name]
-        if self._bare:
+        if self._bare and enclosing() is None:
             failed = None
             try:
                 for code in self.linked.codes:
@@ -107,8 +109,16 @@ class Prepared:
                 return dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
         opened = self._open(inputs)
-        failures = run_plan(self.linked, slots, opened.resources, opened.slot_zero)
+        failures = run_plan(self._linked_for(False), slots, opened.resources, opened.slot_zero)
         return self._closed(slots, failures, opened.dispatcher)
+
+    def _linked_for(self, apart: bool) -> LinkedPlan:
+        """Return the linked plan; one whose steps look at the run where a thread of ours or a lane alone runs them."""
+        if not self.linked.placements_used <= {INLINE} or not (apart or enclosing()):
+            return self.linked
+        if self._stoppable is None:
+            self._stoppable = LinkedPlan(self.plan, Stoppable(self._listener))
+        return self._stoppable
 
     def run_nested(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once inside a step of another run, to whose listeners, if any, the events go."""
@@ -117,7 +127,8 @@ class Prepared:
                 return self.run(inputs)
             scene = slot_zero(None)
             listener = _listener(Observer(self._root_map, len(scene.frame)), scene.listener.collects)
-            linked = LinkedPlan(self.plan, listener)
+            alone = self.linked.placements_used <= {INLINE} and enclosing() is not None
+            linked = LinkedPlan(self.plan, Stoppable(listener) if alone else listener)
             slots = self._filled(inputs)
             resources = self._resources(listener, None if scene.sink is silent else scene.sink)
             return self._closed(slots, run_plan(linked, slots, resources, slot_zero), None)
@@ -125,7 +136,7 @@ class Prepared:
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
         slots, opened = self._filled(inputs), self._open(inputs)
-        failures = await arun_plan(self.linked, slots, opened.resources, opened.slot_zero)
+        failures = await arun_plan(self._linked_for(True), slots, opened.resources, opened.slot_zero)
         return self._closed(slots, failures, opened.dispatcher)
 
     def stream(
@@ -135,7 +146,7 @@ class Prepared:
         rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode)
         slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
         conclude = self._concluding(slots, opened.dispatcher)
-        return stream_plan(self.linked, slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
+        return stream_plan(self._linked_for(False), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
 
     def astream(
         self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
@@ -144,7 +155,7 @@ class Prepared:
         rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode)
         slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
         conclude = self._concluding(slots, opened.dispatcher)
-        return astream_plan(self.linked, slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
+        return astream_plan(self._linked_for(True), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
 
     def check_inputs(self, given: Sequence[str]) -> None:
         """Refuse inputs other than those the plan was made for."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import ctypes
 import threading
 from typing import Callable, List, Optional
 
@@ -17,26 +16,25 @@ from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.interrupts import interruptible_await
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.run import SEAT, Failures, Resources, Run, Services, SlotZero, straight
-
-POLL = 0.05
-"""Seconds between looks at a seat that was told to stop, in case the telling itself kept it from saying goodbye."""
+from hypernodes.runtime.run import SEAT, Failures, Resources, Run, SlotZero, straight
+from hypernodes.runtime.services import Services
+from hypernodes.runtime.stops import within
 
 
 async def arun_plan(
     linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: Optional[SlotZero] = None
 ) -> Failures:
     """Run a plan with its coroutines on the running loop, and everything else beside it."""
-    services = Services(asyncio.get_running_loop())
-    slots[0] = slot_zero(services) if slot_zero else services
-    if linked.inline:
-        return await _straight_in_thread(linked, slots, services)
-    run = Run(linked, slots, resources, services)
-    if linked.placements_used <= {LOOP}:
-        await on_loop(run)
-    else:
-        await in_thread(run.work, lambda thread, error: run.interrupt(error))
-    return run.schedule.failures
+    with contextlib.closing(Services(asyncio.get_running_loop())) as services:
+        slots[0] = slot_zero(services) if slot_zero else services
+        if linked.inline:
+            return await _straight_in_thread(linked, slots, services)
+        run = Run(linked, slots, resources, services)
+        if linked.placements_used <= {LOOP}:
+            await on_loop(run)
+        else:
+            await in_thread(run.work, run.interrupt)
+        return run.schedule.failures
 
 
 async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Services) -> Failures:
@@ -45,39 +43,28 @@ async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Servic
     def work() -> None:
         failures.extend(straight(linked, slots))
 
-    def stop(thread: threading.Thread, error: BaseException) -> None:
-        services.cancel(error)
-        _raise_in(thread)
-
-    await in_thread(work, stop)
+    with within(services.halt):
+        await in_thread(work, lambda error: services.halt())
     return failures
 
 
-async def in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, BaseException], None]) -> None:
+async def in_thread(work: Callable[[], None], stop: Callable[[BaseException], None]) -> None:
     """Await `work` in a thread; when this task is cancelled, call `stop` on it, and await the end all the same."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
 
     def seat() -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            # `stop` may raise it anywhere in here, and what the work left undone nobody will ask for.
+        try:
             work()
-        loop.call_soon_threadsafe(over.set)
+        finally:
+            loop.call_soon_threadsafe(over.set)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(seat,), name="hypernodes-seat", daemon=True)
     stopped: List[BaseException] = []
 
     def stop_thread(error: BaseException) -> None:
         stopped.append(error)
-        if not over.is_set():
-            stop(thread, error)
-            look()
-
-    def look() -> None:
-        if thread.is_alive():
-            loop.call_later(POLL, look)
-        else:
-            over.set()
+        stop(error)
 
     with interruptible_await(stop_thread):
         thread.start()
@@ -94,12 +81,6 @@ async def in_thread(work: Callable[[], None], stop: Callable[[threading.Thread, 
         raise stopped[0]
 
 
-def _raise_in(thread: threading.Thread) -> None:
-    """Stop a thread that runs nodes one after another as Ctrl-C would: by an exception between two bytecodes."""
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
-
-
 class _LoopBell:
     """The bell of a seat that is a task on the loop where all the lanes are."""
 
@@ -113,7 +94,7 @@ class _LoopBell:
 async def on_loop(run: Run) -> None:
     bell = run.bell = _LoopBell()
     cancelled: Optional[asyncio.CancelledError] = None
-    with interruptible_await(run.interrupt):
+    with interruptible_await(run.interrupt), within(run.halt):
         with run.lock:
             run.wake(SEAT)
         while not run.schedule.done:

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
 from typing import Any, AsyncGenerator, AsyncIterator, Deque, Optional
 
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.arun import in_thread, on_loop
+from hypernodes.runtime.context import Begun
 from hypernodes.runtime.feed import Delivery, Feed, Row
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.run import Resources, Run, Services, SlotZero
+from hypernodes.runtime.run import Resources, Run, SlotZero
+from hypernodes.runtime.services import Services
 from hypernodes.runtime.sources import Rows
 from hypernodes.runtime.stream import Conclude
 
@@ -53,16 +54,15 @@ async def astream_plan(
         ready.append(delivery)
         bell.ring()
 
-    def stop(thread: threading.Thread, error: BaseException) -> None:
+    def stop(error: BaseException) -> None:
         run.stop()
-        services.cancel(error)
+        services.cancel()
 
     feed = Feed(linked.map_steps[0], linked.plan.output_names, deliver, ordered, rows.total)
     run = Run(linked, slots, resources, services, feed)
     pump = _Pump(run, rows.reader)
     working = on_loop(run) if linked.placements_used <= {LOOP} else in_thread(run.work, stop)
-    # In this order: a seat that is cancelled has begun, since nobody here waits for anything before both have.
-    seat, pumping = loop.create_task(working), loop.create_task(pump.work())
+    seat, pumping = loop.create_task(Begun(working)), loop.create_task(Begun(pump.work()))
     seat.add_done_callback(lambda task: bell.ring())
     try:
         while True:
@@ -78,6 +78,7 @@ async def astream_plan(
             await _end(pumping)
         finally:
             await _end(seat)
+            services.close()
     failures = run.schedule.failures
     if pump.fault is not None:
         failures.append((None, pump.fault))

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
 
 from hypernodes.lowering.plan import LOOP
-from hypernodes.runtime.context import InContext
+from hypernodes.runtime.context import Begun, InContext
 from hypernodes.runtime.interpreter import StepFailed
 from hypernodes.runtime.stops import is_stop
 
@@ -86,7 +86,7 @@ class Waiting:
 
     def _start(self) -> None:
         if self._task is None:
-            self._task = self._loop.create_task(self._coroutine)
+            self._task = self._loop.create_task(Begun(self._coroutine))
             self._task.add_done_callback(lambda task: self._ended.set())
 
     def result(self) -> Any:
@@ -110,12 +110,9 @@ class Waiting:
         self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        else:
-            # Interrupted before its start: it makes one step first, since one that makes none complains of no await.
-            self._start()
-            self._loop.call_soon(self._cancel)
+        self._start()
+        assert self._task is not None
+        self._task.cancel()
 
 
 async def _carried(coroutine: Awaitable[Any]) -> Any:
@@ -159,7 +156,7 @@ class LoopLanes:
                 task = run.schedule.take(LOOP)
             if task is None:
                 return
-            lane = self._loop.create_task(self._lane(task))
+            lane = self._loop.create_task(Begun(self._lane(task)))
             self._tasks.add(lane)
             lane.add_done_callback(self._tasks.discard)
 

@@ -176,7 +176,9 @@ def silent(event: Event) -> None:
     """Tell nobody: for runs that need scenes for another reason than callbacks."""
 
 
-_current: contextvars.ContextVar[Optional[Tuple[Scene, Step]]] = contextvars.ContextVar("_current", default=None)
+_current: contextvars.ContextVar[Optional[Tuple[Scene, Step]]] = contextvars.ContextVar(
+    "hypernodes.current", default=None
+)
 
 
 def _within(step: Step, run: Instruction) -> Instruction:

@@ -11,27 +11,26 @@ the same schedule beside it, under one lock. ::
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import queue
 import threading
 import time
-from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import attrs
 
-from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD, Plan
+from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD
 from hypernodes.runtime.feed import Feed, Row
 from hypernodes.runtime.frames import Task
 from hypernodes.runtime.interpreter import Slots, execute
 from hypernodes.runtime.interrupts import interruptible
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.loop import LoopLanes, LoopThread, Waiting
+from hypernodes.runtime.loop import LoopLanes
 from hypernodes.runtime.maps import Listener
-from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import Courier, ProcessLane
 from hypernodes.runtime.schedule import Schedule
-from hypernodes.runtime.stops import is_stop
+from hypernodes.runtime.services import Services
+from hypernodes.runtime.stops import Stopped, enclose, is_stop, within
 from hypernodes.runtime.threads import ThreadLanes, run_task
 
 SEAT = "seat"
@@ -42,9 +41,6 @@ PATIENCE = 0.01
 GRACE = 1.0
 """Seconds the seat waits for somebody's executor to begin before it does the work itself. A caller that is known to
 be one of the executor's own threads does not wait at all, since it could be waiting for itself."""
-
-
-_PAUSING = threading.Lock()
 
 
 @attrs.frozen
@@ -62,81 +58,6 @@ class Resources:
     events: Optional[Callable[[Any], None]] = None
 
 
-class Services:
-    """What code of a bundle may ask of the run, through slot 0.
-
-    An event loop to wait on, a frame run on the spot, whether the run has been stopped, a pause that ends when it is,
-    and, in a worker process, somebody who watches the clock.
-    """
-
-    __slots__ = ("_hosted", "_loop", "_paused", "_thread", "_waiting", "stopped")
-
-    def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
-        self._loop = loop
-        self._waiting: Optional[Waiting] = None
-        self._hosted: Dict[Tuple[int, int], LinkedPlan] = {}
-        self._thread = LoopThread()
-        self._paused: Optional[threading.Event] = None
-        self.stopped = False
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
-        return self._loop or self._thread.loop()
-
-    def wait_for(self, coroutine: Any) -> Any:
-        """Return the result of a coroutine, from a thread that is not the loop's."""
-        waiting = self._waiting = Waiting(coroutine, self.loop())
-        try:
-            return waiting.result()
-        finally:
-            self._waiting = None
-
-    def cancel(self, error: BaseException) -> None:
-        """Cancel the coroutine that is waited for, if any, from another thread."""
-        waiting = self._waiting
-        if waiting is not None:
-            waiting.cancel()
-
-    def serves(self, thread: threading.Thread) -> bool:
-        """Return whether a thread is that of the loop started for this run."""
-        return self._thread.serves(thread)
-
-    def pause(self, seconds: float) -> bool:
-        """Wait, and return whether the run still goes on."""
-        with _PAUSING:
-            if self.stopped:
-                return False
-            paused = self._paused = self._paused or threading.Event()
-        return not paused.wait(seconds)
-
-    def stop(self) -> None:
-        """Let no step of a chain begin, and end every pause."""
-        with _PAUSING:
-            self.stopped = True
-        if self._paused is not None:
-            self._paused.set()
-
-    def watch(self, name: str, seconds: float) -> ContextManager[None]:
-        """Return a block that ends with its process if it takes longer than `seconds`."""
-        raise AssertionError("only a worker process can be ended")
-
-    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
-        """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
-        key = (id(plan), id(listener))
-        linked = self._hosted.get(key)
-        if linked is None:
-            linked = self._hosted[key] = LinkedPlan(plan, listener)
-        run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
-        run.work()
-        self.stopped, self._paused = False, None
-        for task, error in run.schedule.failures:
-            raise error if task is None else in_items(task, error)
-
-    def close(self) -> None:
-        """End what was started for this run."""
-        self._thread.close()
-
-
 class Run:
     """One run in progress. `lock` guards the schedule; everything called "under the lock" expects it held."""
 
@@ -151,6 +72,7 @@ class Run:
         self.lock = threading.Lock()
         self.caller = threading.current_thread()
         self.context = contextvars.copy_context()
+        enclose(self.context, services)
         self.services = services
         self.interrupted: Optional[BaseException] = None
         self.in_node = False
@@ -211,11 +133,13 @@ class Run:
     def _wind_down(self) -> None:
         if self.threads is not None:
             self.threads.release_idle()
+        # Once is enough: a seat that rings for itself would not wait, but spin until the last lane is home.
         if self.schedule.stopped and not self._over:
             self.services.stop()
             if self.loop is not None:
                 self.loop.cancel()
-        if self.schedule.done or self.schedule.stopped:
+            self.ring()
+        if self.schedule.done:
             self.ring()
         self._over = True
 
@@ -251,7 +175,7 @@ class Run:
     def work(self) -> None:
         """Work until the schedule is done and nothing that was started still runs."""
         try:
-            with interruptible(self):
+            with interruptible(self), within(self.halt):
                 if self.processes is not None:
                     self.processes.serve()
                 else:
@@ -320,9 +244,16 @@ class Run:
 
     def stop(self) -> None:
         """Let nothing new start and what runs come to its end, unless it does so already; from any thread."""
+        self._end(GeneratorExit())
+
+    def halt(self) -> None:
+        """Do that because the run that this one is within has been stopped."""
+        self._end(Stopped())
+
+    def _end(self, error: BaseException) -> None:
         with self.lock:
             if not self.schedule.over:
-                self.schedule.fail(None, GeneratorExit())
+                self.schedule.fail(None, error)
                 self._wind_down()
 
     def _wait(self) -> None:
@@ -384,7 +315,8 @@ def run_plan(linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: 
     slots[0] = slot_zero(services) if slot_zero else services
     try:
         if linked.inline:
-            return straight(linked, slots)
+            with within(services.halt):
+                return straight(linked, slots)
         run = Run(linked, slots, resources, services)
         run.work()
         return run.schedule.failures

@@ -1,12 +1,14 @@
-"""Steps in, the same steps out, which do not begin once their run has been stopped.
+"""Steps in, the same steps out, which do not begin once their run has been stopped; and runs within it that end too.
 
-Linked in where several steps run one after another in a thread that an interrupt does not reach: a chain, or the items
-of a map within it, then ends with the function that is running.
+Linked in where several steps run one after another in a thread that an interrupt does not reach: a chain then ends
+with the function that is running. Where that function itself runs a pipeline, that run is told, and ends likewise.
 """
 
 from __future__ import annotations
 
-from typing import Optional
+import contextlib
+import contextvars
+from typing import Callable, Iterator, List, Optional
 
 from hypernodes.lowering.plan import MapStep, PlanStep, Step
 from hypernodes.runtime.interpreter import Code, Slots, StepFailed
@@ -15,7 +17,60 @@ from hypernodes.runtime.link import Awaited, Fill, Instruction, Wrap
 
 
 class Stopped(BaseException):
-    """A step that did not begin."""
+    """A step that did not begin, or a run within a step that has been stopped."""
+
+
+class Stops:
+    """Whether a run has been stopped, and what to call when it is.
+
+    Without a lock: it could be held by another thread when a node forks. Who adds a call looks at `stopped` after that,
+    and who stops the run looks at the calls after it has said so, so one of them sees the other.
+    """
+
+    __slots__ = ("_calls", "ended", "stopped")
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.ended = False
+        self._calls: List[Callable[[], None]] = []
+
+    def stop(self) -> None:
+        """Say that the run has been stopped; twice is once."""
+        self.stopped = True
+        for call in list(self._calls):
+            call()
+
+    @contextlib.contextmanager
+    def calling(self, call: Callable[[], None]) -> Iterator[None]:
+        """Call this, from any thread, when the run is stopped within the block; maybe twice."""
+        self._calls.append(call)
+        try:
+            if self.stopped:
+                call()
+            yield
+        finally:
+            self._calls.remove(call)
+
+
+_enclosing: contextvars.ContextVar[Optional[Stops]] = contextvars.ContextVar("hypernodes.enclosing", default=None)
+
+
+def enclose(context: contextvars.Context, stops: Stops) -> None:
+    """Let runs that begin in `context`, and in copies of it, be within the run of `stops`."""
+    context.run(_enclosing.set, stops)
+
+
+def enclosing() -> Optional[Stops]:
+    """Return the run that this code is a step of, if it is in lanes: without them, an interrupt comes to us first."""
+    stops = _enclosing.get()
+    # A task that outlives the run which started it keeps its context.
+    return None if stops is None or stops.ended else stops
+
+
+def within(call: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    """Call this when the enclosing run, if there is one, is stopped within the block."""
+    stops = enclosing()
+    return contextlib.nullcontext() if stops is None else stops.calling(call)
 
 
 class Stoppable:

@@ -26,8 +26,10 @@ from hypernodes.runtime.feed import Delivery, Feed, Row
 from hypernodes.runtime.interpreter import Slots, StepFailed, execute
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener, frame_slots
-from hypernodes.runtime.run import Failures, Resources, Run, Services, SlotZero
+from hypernodes.runtime.run import Failures, Resources, Run, SlotZero
+from hypernodes.runtime.services import Services
 from hypernodes.runtime.sources import Rows
+from hypernodes.runtime.stops import within
 
 Items = Generator[Delivery, None, None]
 Conclude = Callable[[Failures], None]
@@ -77,7 +79,7 @@ def _in_turn(
     slots[0] = slot_zero(services) if slot_zero else services
     names = linked.plan.output_names
     failures: Failures = []
-    try:
+    with contextlib.closing(services), within(services.halt):
         if not linked.count:
             # Every output was given: nothing runs, and there is nothing to know of an item but that it is there.
             yield from ((index, {}) for index, row in enumerate(rows.reader))
@@ -106,8 +108,6 @@ def _in_turn(
         else:
             if listener is not None:
                 listener.map_ended(step, slots, template)
-    finally:
-        services.close()
     conclude(failures)
 
 

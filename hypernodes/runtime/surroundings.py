@@ -25,6 +25,9 @@ NATIVE_THREADS = (
 )
 """Where numerical libraries look, when they are loaded, for the number of threads to start; the list is loky's."""
 
+OWN = "hypernodes."
+"""How the names of our own context variables begin, which say what encloses a step in this process."""
+
 Packed = Tuple[str, List[str], Dict[str, str], List[bytes]]
 
 
@@ -37,6 +40,8 @@ def pack(context: contextvars.Context, threads: Optional[int]) -> bytes:
     """
     variables: List[bytes] = []
     for variable, value in context.items():
+        if variable.name.startswith(OWN):
+            continue
         try:
             variables.append(dumps((variable, value), variable.name))
         except NotPicklableError:

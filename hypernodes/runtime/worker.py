@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
+from hypernodes.lowering.plan import Plan
 from hypernodes.pickling import dumps, loads
 from hypernodes.runtime import surroundings
 from hypernodes.runtime.cells import failed
@@ -28,9 +29,12 @@ from hypernodes.runtime.failures import portable
 from hypernodes.runtime.faults import located, makers
 from hypernodes.runtime.interpreter import Code, Slots, execute
 from hypernodes.runtime.link import link
+from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.memory import Packed, Segment, count_mapped, lifted, pack, take
 from hypernodes.runtime.observe import HOSTED, Scene, silent
-from hypernodes.runtime.run import Services
+from hypernodes.runtime.places import in_items
+from hypernodes.runtime.run import Resources, Run
+from hypernodes.runtime.services import Services
 from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
 
 KEPT = 64
@@ -46,11 +50,15 @@ _own_environment: Dict[str, str] = {}
 
 
 class _WorkerServices(Services):
-    """Services in a worker process, whose parent can kill it."""
+    """Services in a worker process, whose parent can kill it and gives it whole frames to run."""
 
-    __slots__ = ("connection",)
+    __slots__ = ("_hosted", "connection")
 
     connection: Connection
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hosted: Dict[Tuple[int, int], LinkedPlan] = {}
 
     @contextlib.contextmanager
     def watch(self, name: str, seconds: float) -> Iterator[None]:
@@ -59,6 +67,18 @@ class _WorkerServices(Services):
             yield
         finally:
             self.connection.send(encode(Notice()))
+
+    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
+        """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
+        key = (id(plan), id(listener))
+        linked = self._hosted.get(key)
+        if linked is None:
+            linked = self._hosted[key] = LinkedPlan(plan, listener)
+        run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
+        run.work()
+        self.stopped, self._paused = False, None
+        for task, error in run.schedule.failures:
+            raise error if task is None else in_items(task, error)
 
 
 _services = _WorkerServices()

@@ -176,17 +176,19 @@ def test_workers_end_with_a_killed_program(pair, number, tmp_path):
     assert (status, err) == (-number, "")
 
 
+WORKERS_OF_WORKERS = """
+    inner = pipeline(LocalBackend("parallel", max_workers=2))
+
+    def reenter(x):
+        return inner.run({"x": x})
+
+    with LocalBackend("parallel", max_workers=2) as backend:
+        Pipeline(nodes=[node("y")(reenter)], backend=backend).run({"x": 1})
+"""
+
+
 def test_workers_of_workers_end_with_a_killed_program(tmp_path):
-    text = """
-        inner = pipeline(LocalBackend("parallel", max_workers=2))
-
-        def reenter(x):
-            return inner.run({"x": x})
-
-        with LocalBackend("parallel", max_workers=2) as backend:
-            Pipeline(nodes=[node("y")(reenter)], backend=backend).run({"x": 1})
-    """
-    with Program(tmp_path, HEAD, text) as program:
+    with Program(tmp_path, HEAD, WORKERS_OF_WORKERS) as program:
         program.hear(b"in")
         wait_until(lambda: len(members(program.pid)) > 2, "no worker of a worker")
         program.signal(signal.SIGKILL)
@@ -197,16 +199,7 @@ def test_workers_of_workers_end_with_a_killed_program(tmp_path):
 
 @pytest.mark.parametrize("group", [False, True], ids=["parent", "group"])
 def test_ctrl_c_reaches_workers_of_workers(group, tmp_path):
-    text = """
-        inner = pipeline(LocalBackend("parallel", max_workers=2))
-
-        def reenter(x):
-            return inner.run({"x": x})
-
-        with LocalBackend("parallel", max_workers=2) as backend:
-            Pipeline(nodes=[node("y")(reenter)], backend=backend).run({"x": 1})
-    """
-    with Program(tmp_path, HEAD, text) as program:
+    with Program(tmp_path, HEAD, WORKERS_OF_WORKERS) as program:
         program.hear(b"in")
         program.signal(signal.SIGINT, group)
         status, _, err = program.finish()

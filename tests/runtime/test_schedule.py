@@ -15,8 +15,8 @@ from hypernodes.runtime.feed import Feed
 from hypernodes.runtime.frames import Chunk
 from hypernodes.runtime.interpreter import execute
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.run import Services
 from hypernodes.runtime.schedule import Schedule
+from hypernodes.runtime.services import Services
 
 
 class Driver:

@@ -1,0 +1,85 @@
+"""What the code of a bundle asks of the run it is part of in, and from the driver's side whether that run goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, ContextManager, Optional
+
+from hypernodes.lowering.plan import Plan
+from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.loop import LoopThread, Waiting
+from hypernodes.runtime.stops import Stops
+
+_PAUSING = threading.Lock()
+
+
+class Services(Stops):
+    """What code of a bundle may ask of the run, through slot 0.
+
+    An event loop to wait on, whether the run has been stopped, a pause that ends when it is, and, in a worker process,
+    somebody who watches the clock and a frame run on the spot.
+    """
+
+    __slots__ = ("_loop", "_paused", "_thread", "_waiting")
+
+    def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
+        super().__init__()
+        self._loop = loop
+        self._waiting: Optional[Waiting] = None
+        self._thread = LoopThread()
+        self._paused: Optional[threading.Event] = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
+        return self._loop or self._thread.loop()
+
+    def wait_for(self, coroutine: Any) -> Any:
+        """Return the result of a coroutine, from a thread that is not the loop's."""
+        waiting = self._waiting = Waiting(coroutine, self.loop())
+        if self.stopped:
+            waiting.cancel()
+        try:
+            return waiting.result()
+        finally:
+            self._waiting = None
+
+    def cancel(self) -> None:
+        """Cancel the coroutine that is waited for, if any, from another thread."""
+        waiting = self._waiting
+        if waiting is not None:
+            waiting.cancel()
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is that of the loop started for this run."""
+        return self._thread.serves(thread)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, and return whether the run still goes on."""
+        with _PAUSING:
+            paused = self._paused = self._paused or threading.Event()
+        return not (self.stopped or paused.wait(seconds))
+
+    def stop(self) -> None:
+        """Let no step of a chain begin, and end every pause."""
+        super().stop()
+        if self._paused is not None:
+            self._paused.set()
+
+    def halt(self) -> None:
+        """Do that, and cancel the coroutine that is waited for, because of the run that this one is within."""
+        self.stop()
+        self.cancel()
+
+    def watch(self, name: str, seconds: float) -> ContextManager[None]:
+        """Return a block that ends with its process if it takes longer than `seconds`."""
+        raise AssertionError("only a worker process can be ended")
+
+    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
+        """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
+        raise AssertionError("only a worker process is given whole frames")
+
+    def close(self) -> None:
+        """End what was started for this run."""
+        self.ended = True
+        self._thread.close()

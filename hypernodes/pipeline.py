@@ -1,7 +1,6 @@
 """Nodes and a backend in, results out: `Pipeline`.
 
-The graph is built once, at construction. What one kind of run needs (which inputs, which outputs, mapped over what) is
-prepared at its first run and kept; changing a setting of any pipeline lets all of them look again.
+The graph is built once, at construction; what one kind of run needs, at the first run of that kind.
 """
 
 from __future__ import annotations
@@ -9,25 +8,22 @@ from __future__ import annotations
 from typing import Any, AsyncGenerator, Dict, Generator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes import collection
-from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, names_of
+from hypernodes.asking import Names, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
-from hypernodes.backends.prepared import Prepared, prepare
-from hypernodes.backends.subrun import isolate
-from hypernodes.collecting import collects, map_result, run_result
+from hypernodes.collecting import map_result, run_result
 from hypernodes.errors import OptionError, PipelineDefinitionError
 from hypernodes.events.callbacks import PipelineCallback
-from hypernodes.ir.build import link, mapped
+from hypernodes.ir.build import link
 from hypernodes.ir.graph import Graph, Operation
 from hypernodes.nesting import PipelineNode
 from hypernodes.node import Node
+from hypernodes.preparing import Preparations
 from hypernodes.results import MapResult
-from hypernodes.settings import VERSION, Adjustable, Settings, checked_backend, checked_callbacks, listeners
+from hypernodes.settings import Adjustable, Settings, checked_backend, checked_callbacks
 
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
 Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
-
-_DEFAULT_BACKEND = LocalBackend()
 
 
 class Pipeline(Adjustable):
@@ -80,7 +76,7 @@ class Pipeline(Adjustable):
         self._settings = Settings(checked_backend(backend), cache, checked_callbacks(callbacks))
         with collection.paused():
             self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
-        self._prepared: Dict[object, Prepared] = {}
+        self._preparations = Preparations(self._graph, self._settings)
 
     @property
     def graph(self) -> Graph:
@@ -131,11 +127,7 @@ class Pipeline(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         given: Mapping[str, Any] = {} if inputs is None else inputs
-        try:
-            prepared = self._prepared[(VERSION[0], output_name, tuple(given), error_policy)]
-        except (KeyError, TypeError):
-            prepared = self._prepare(given, output_name, None, "zip", error_policy=error_policy)
-        outputs = prepared.run(given)
+        outputs = self._preparations.of_run(given, output_name, error_policy).run(given)
         return outputs if error_policy == "raise" else run_result(self, outputs, given, output_name)
 
     def __call__(self, **inputs: Any) -> Dict[str, Any]:
@@ -178,7 +170,7 @@ class Pipeline(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         axes = names_of(map_over)
-        prepared = self._prepared_map(inputs, axes, map_mode, output_name, error_policy)
+        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
         given = _read(inputs, axes)
         return map_result(self, prepared.run(given), given, axes, map_mode, output_name)
 
@@ -190,7 +182,7 @@ class Pipeline(Adjustable):
     ) -> Dict[str, Any]:
         """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
         given = {} if inputs is None else inputs
-        outputs = await self._prepare(given, output_name, None, "zip", error_policy=error_policy).arun(given)
+        outputs = await self._preparations.of_run(given, output_name, error_policy).arun(given)
         return outputs if error_policy == "raise" else run_result(self, outputs, given, output_name)
 
     async def amap(
@@ -203,7 +195,7 @@ class Pipeline(Adjustable):
     ) -> MapResult:
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         axes = names_of(map_over)
-        prepared = self._prepared_map(inputs, axes, map_mode, output_name, error_policy)
+        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
         given = _read(inputs, axes)
         return map_result(self, await prepared.arun(given), given, axes, map_mode, output_name)
 
@@ -249,7 +241,7 @@ class Pipeline(Adjustable):
         what runs is awaited, and nothing that was started is left.
         """
         axes = names_of(map_over)
-        prepared = self._prepared_map(inputs, axes, map_mode, output_name, fed=True)
+        prepared = self._preparations.of_map(inputs, output_name, "raise", axes, map_mode, fed=True)
         return prepared.stream(inputs, axes, map_mode, ordered)
 
     def astream(
@@ -265,7 +257,7 @@ class Pipeline(Adjustable):
         Mapped values may be async iterables, which are read on that loop.
         """
         axes = names_of(map_over)
-        prepared = self._prepared_map(inputs, axes, map_mode, output_name, fed=True)
+        prepared = self._preparations.of_map(inputs, output_name, "raise", axes, map_mode, fed=True)
         return prepared.astream(inputs, axes, map_mode, ordered)
 
     def plan(
@@ -294,8 +286,8 @@ class Pipeline(Adjustable):
         if inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
-        prepared = self._prepare(
-            inputs, output_name, None if map_over is None else axes, map_mode, checked_backend(backend)
+        prepared = self._preparations.fresh(
+            inputs, output_name, "raise", None if map_over is None else axes, map_mode, backend=checked_backend(backend)
         )
         if n is None and axes and isinstance(inputs, Mapping) and hasattr(inputs[axes[0]], "__len__"):
             n = len(inputs[axes[0]])
@@ -338,55 +330,6 @@ class Pipeline(Adjustable):
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}({', '.join(self.inputs)}) as {', '.join(self.outputs)}>"
-
-    # -- preparing ----------------------------------------------------------------------------------------------------
-
-    def _prepared_map(
-        self,
-        inputs: Mapping[str, Any],
-        axes: Tuple[str, ...],
-        map_mode: str,
-        output_name: Optional[Names],
-        error_policy: str = "raise",
-        fed: bool = False,
-    ) -> Prepared:
-        try:
-            return self._prepared[(VERSION[0], output_name, tuple(inputs), error_policy, axes, map_mode, fed)]
-        except (KeyError, TypeError):
-            return self._prepare(inputs, output_name, axes, map_mode, error_policy=error_policy, fed=fed)
-
-    def _prepare(
-        self,
-        inputs: Union[Mapping[str, Any], Sequence[str]],
-        output_name: Optional[Names],
-        axes: Optional[Tuple[str, ...]],
-        map_mode: str,
-        backend: Optional[LocalBackend] = None,
-        error_policy: str = "raise",
-        fed: bool = False,
-    ) -> Prepared:
-        collecting = collects(error_policy)
-        names = tuple(inputs)
-        asked = asked_outputs(self._graph, output_name, names)
-        check_inputs(self._graph, names)
-        if axes is not None:
-            check_map(self._graph, names, axes, map_mode)
-        own = backend or self._settings.backend or _DEFAULT_BACKEND
-        graph = isolate(self._graph, own)
-        if axes is not None:
-            overrides = [name for name in names if name not in graph.input_names and name not in axes]
-            graph = mapped(graph, axes, map_mode, overrides=overrides, fed=fed)
-            asked = tuple(name for name in asked if name not in axes and name not in overrides)
-        callbacks = listeners(self._graph, self.name, self._settings.callbacks)
-        prepared = prepare(graph, names, asked, own, callbacks, axes is not None, collecting)
-        if backend is None:
-            shape = () if axes is None else (axes, map_mode, fed)
-            key_output = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
-            if any(key[0] != VERSION[0] for key in list(self._prepared)):  # type: ignore[index]
-                self._prepared.clear()
-            key = (VERSION[0], key_output, names, error_policy, *shape)
-            self._prepared[key] = prepared
-        return prepared
 
 
 def _declare(member: Member) -> Operation:

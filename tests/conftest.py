@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hypernodes import LocalBackend
+
 # A deadline would be an assertion on time; a shared machine makes slow data generation no fault of ours.
 settings.register_profile(
     "repeatable",
@@ -28,6 +30,21 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing with it"
     )
+
+
+@pytest.fixture(scope="module")
+def backends():
+    """Return the one backend of a module for a pair of modes, so that worker processes are started once."""
+    made = {}
+
+    def backend(pair):
+        if pair not in made:
+            made[pair] = LocalBackend(*pair, max_workers=2)
+        return made[pair]
+
+    yield backend
+    for each in made.values():
+        each.close()
 
 
 @pytest.fixture

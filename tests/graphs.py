@@ -24,6 +24,8 @@ MODES = ("sequential", "async", "threaded", "parallel")
 PAIRS = tuple(itertools.product(MODES, MODES))
 PARALLEL_PAIRS = tuple(pair for pair in PAIRS if "parallel" in pair)
 LOCAL_PAIRS = tuple(pair for pair in PAIRS if "parallel" not in pair)
+ids = "-".join
+"""Names a pair of modes as a parameter of a test."""
 
 
 @attrs.frozen

@@ -7,11 +7,10 @@ import threading
 from collections import Counter
 
 import pytest
-from graphs import PAIRS, build, random_case, random_map
+from graphs import PAIRS, build, ids, random_case, random_map
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 
-ids = "-".join
 HOOKS = [name for name in dir(PipelineCallback) if name.startswith("on_")]
 
 
@@ -62,18 +61,6 @@ def sample(recorder, backend):
 
 
 INPUTS = {"n": 5, "xss": [[1, 2], [], [3]]}
-
-
-@pytest.fixture(scope="module")
-def backends():
-    made = {}
-
-    def backend(pair):
-        return made.setdefault(pair, LocalBackend(*pair, max_workers=2))
-
-    yield backend
-    for each in made.values():
-        each.close()
 
 
 def recorded(pair, backends, run):

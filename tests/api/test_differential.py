@@ -12,7 +12,7 @@ import random
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from graphs import LOCAL_PAIRS, MODES, PAIRS, PARALLEL_PAIRS, build, random_case, random_map
+from graphs import LOCAL_PAIRS, MODES, PAIRS, PARALLEL_PAIRS, build, ids, random_case, random_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,6 @@ MANY = int(os.environ.get("HYPERNODES_GRAPHS", "40"))
 """Random graphs per test; fewer per pair where each costs a trip to a worker process."""
 
 FEW = max(2, MANY // 8)
-ids = "-".join
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from graphs import LOCAL_PAIRS, PAIRS
+from graphs import LOCAL_PAIRS, PAIRS, ids
+from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import (
@@ -26,8 +27,6 @@ from hypernodes.errors import (
     TypeMismatchError,
     UnknownNameError,
 )
-
-ids = "-".join
 
 
 @pytest.fixture
@@ -329,22 +328,6 @@ def explode(x):
 async def explode_later(x):
     await asyncio.sleep(0)
     return explode(x)
-
-
-@pytest.fixture(scope="module")
-def backends():
-    made = {}
-
-    def backend(pair):
-        return made.setdefault(pair, LocalBackend(*pair, max_workers=2))
-
-    yield backend
-    for each in made.values():
-        each.close()
-
-
-def notes_of(error):
-    return getattr(error, "__notes__", [])
 
 
 @pytest.mark.parametrize("fn", [explode, explode_later], ids=["plain", "coroutine"])

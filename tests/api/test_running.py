@@ -6,21 +6,18 @@ import asyncio
 import contextvars
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS
+from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, ids
+from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, node
 
 ROOT = Path(__file__).resolve().parents[2]
-ids = "-".join
 CONCURRENT = [pair for pair in LOCAL_PAIRS if pair != ("sequential", "sequential")]
 
 
@@ -255,20 +252,6 @@ def test_two_threads_run_one_pipeline_at_once(pair):
 
 
 # -- scripts ----------------------------------------------------------------------------------------------------------
-
-
-def run_script(tmp_path, text, **options):
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(text), encoding="utf-8")
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(path)],
-        cwd=str(tmp_path),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        **options,
-    )
 
 
 @pytest.mark.parametrize("pair", PARALLEL_PAIRS, ids=ids)

@@ -11,15 +11,14 @@ import gc
 import itertools
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, build, random_map
+from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, build, ids, random_map
+from observing import ours
+from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import (
@@ -36,26 +35,10 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20
-ids = "-".join
 CONCURRENT = [pair for pair in LOCAL_PAIRS if pair != ("sequential", "sequential")]
 OVERLAPPING = [pair for pair in LOCAL_PAIRS if pair[1] != "sequential"]
 MOST = 8192
 """More than any window, and few enough to count to."""
-
-
-@pytest.fixture(scope="module")
-def backends():
-    """One backend per pair, so that worker processes are started once."""
-    made = {}
-
-    def backend(pair):
-        if pair not in made:
-            made[pair] = LocalBackend(*pair, max_workers=2)
-        return made[pair]
-
-    yield backend
-    for each in made.values():
-        each.close()
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +46,6 @@ def nothing_is_left():
     """No thread of ours outlives a test, whatever it did to its streams."""
     yield
     assert ours() == []
-
-
-def ours():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hypernodes")]
 
 
 def idle(backend):
@@ -914,19 +893,6 @@ def test_callbacks(pair, backends):
     assert sorted(found, key=repr) == of_map(None, {})
     found = events(lambda pipeline: asyncio.run(amain(pipeline)))
     assert sorted(found, key=repr) == of_map(2, {})
-
-
-def run_script(tmp_path, text):
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(text), encoding="utf-8")
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(path)],
-        cwd=str(tmp_path),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
-from graphs import PAIRS
+from graphs import PAIRS, ids
+from observing import ours
 
 from hypernodes import LocalBackend, Pipeline, node
 
-ids = "-".join
 MOMENTS = 8
 
 
@@ -23,10 +22,6 @@ def double(x):
 async def add(y):
     await asyncio.sleep(0)
     return y + 1
-
-
-def ours():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hypernodes")]
 
 
 async def consumed(stream):

@@ -7,13 +7,11 @@ import os
 import pickle
 
 import pytest
-from graphs import PAIRS
+from graphs import PAIRS, ids
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import MapInputError, NotPicklableError, OptionError, WorkerDiedError
 from hypernodes.runtime.cells import Failure
-
-ids = "-".join
 
 
 @node(output_name="a")

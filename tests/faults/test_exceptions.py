@@ -16,30 +16,14 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from graphs import PAIRS, PARALLEL_PAIRS
+from graphs import PAIRS, PARALLEL_PAIRS, ids
+from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import NotPicklableError
 from hypernodes.runtime.failures import RemoteError, RemoteTraceback
 
-ids = "-".join
 groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
-
-
-@pytest.fixture(scope="module")
-def backends():
-    made = {}
-
-    def backend(pair):
-        return made.setdefault(pair, LocalBackend(*pair, max_workers=2))
-
-    yield backend
-    for each in made.values():
-        each.close()
-
-
-def notes_of(error):
-    return getattr(error, "__notes__", [])
 
 
 # The ways an exception leaves a worker: of a bundle, of a chunk of items, of a frame with threads of its own.

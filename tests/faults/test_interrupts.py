@@ -9,11 +9,10 @@ from __future__ import annotations
 import signal
 
 import pytest
-from faults.scripts import Program, assert_nothing_left, linux, members, wait_until
-from graphs import PAIRS, PARALLEL_PAIRS
+from graphs import PAIRS, PARALLEL_PAIRS, ids
+from scripts import Program, assert_nothing_left, linux, members, wait_until
 
 pytestmark = [pytest.mark.slow, linux]
-ids = "-".join
 
 # Two nodes, or the items of a map, say that they have begun and wait for a file. Nobody makes it before a process ends
 # that has to be killed; a thread cannot be, so for it the file comes once the signal is there: `set_wakeup_fd` says so.

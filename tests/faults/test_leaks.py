@@ -10,13 +10,12 @@ import threading
 import tracemalloc
 
 import pytest
-from faults.scripts import Program, children, linux
-from graphs import MODES, PAIRS
+from graphs import MODES, PAIRS, ids
+from scripts import Program, children, linux
 
 from hypernodes import LocalBackend, Pipeline, node
 
 pytestmark = [pytest.mark.slow, linux]
-ids = "-".join
 RUNS = 1000
 
 

@@ -11,14 +11,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from graphs import PAIRS, PARALLEL_PAIRS
+from graphs import PAIRS, PARALLEL_PAIRS, ids
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import NodeDefinitionError, NodeTimeoutError, PlacementError
 
 pytestmark = pytest.mark.slow
 
-ids = "-".join
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=ids)
 parallel_pairs = pytest.mark.parametrize("pair", PARALLEL_PAIRS, ids=ids)
 FOREVER = 600

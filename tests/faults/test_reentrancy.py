@@ -9,15 +9,13 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from faults.scripts import Program, assert_nothing_left, linux, wait_until
-from graphs import MODES, PAIRS
+from graphs import MODES, PAIRS, ids
 from runtime.test_overlap import meet_in_files
+from scripts import Program, assert_nothing_left, linux, wait_until
 
 from hypernodes import LocalBackend, Pipeline, node
 
 pytestmark = pytest.mark.slow
-
-ids = "-".join
 
 
 def slow_pair(*pair):

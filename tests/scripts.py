@@ -14,14 +14,29 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds until something that never comes is a failure
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def run_script(tmp_path: Path, text: str, **options: Any) -> subprocess.Popen[str]:
+    """Start a script that ends by itself; `options` are those of `subprocess.Popen`."""
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(path)],
+        cwd=str(tmp_path),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        **options,
+    )
 
 
 class Program:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
@@ -68,9 +67,3 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("sweep")]
-
-
-def pytest_collection_finish(session):
-    """Keep the tests themselves out of garbage collections, of which many tests ask for one."""
-    gc.collect()
-    gc.freeze()

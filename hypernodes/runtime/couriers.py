@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import wait
 from operator import itemgetter
-from typing import AbstractSet, Any, Dict, List, Optional, Tuple
+from typing import AbstractSet, Any, Dict, List, Optional, Set, Tuple
 
 from hypernodes.runtime import worker as worker_module
 from hypernodes.runtime.memory import take
@@ -28,17 +28,20 @@ from hypernodes.runtime.wire import (
 
 def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
     """Return the parts of the message, and the descriptors that go with it."""
-    parts, rows = parcel.parts, parcel.rows
-    carried = [part for part in parts if part.digest and part.digest not in held]
-    program, shared, surroundings = parts
-    digests = [part.digest for part in carried]
+    rows = parcel.rows
+    carried = [part for part in parcel.parts if part.digest and part.digest not in held]
     header = ParcelHeader(
-        program.digest, shared.digest, surroundings.digest, digests, parcel.observed, parcel.collects, parcel.delay
+        parcel.program.digest,
+        parcel.surroundings.digest,
+        [part.digest for part in parcel.shared],
+        [part.digest for part in carried],
+        parcel.observed,
+        parcel.collects,
+        parcel.delay,
     )
-    fds: List[int] = []
-    if shared.memory is not None and shared.digest not in held:
-        header.shared_sizes = [*shared.memory.sizes]
-        fds.append(shared.memory.fd)
+    memories = [part.memory if part.digest not in held else None for part in parcel.shared]
+    header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
+    fds = [memory.fd for memory in memories if memory is not None]
     if rows.memory is not None:
         header.row_sizes = [*rows.memory.sizes]
         fds.append(rows.memory.fd)
@@ -61,8 +64,8 @@ class PoolCourier:
         self._idle: List[Worker] = []
         self._busy: Dict[Worker, Parcel] = {}
         self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
-        # Who maps the large buffers of which shared part. A worker keeps the latest: to send it again is cheap.
-        self._mapped: Dict[Worker, str] = {}
+        # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
+        self._mapped: Dict[Worker, Set[str]] = {}
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._ringer, False)
         self._rung = False
@@ -77,9 +80,12 @@ class PoolCourier:
 
     def send(self, parcel: Parcel) -> None:
         worker = self._idle.pop()
-        shared = parcel.parts[1]
-        if shared.memory is not None and self._mapped.get(worker) not in (None, shared.digest):
-            worker.known.discard(self._mapped.pop(worker))
+        mapped = self._mapped.get(worker, set())
+        large = {part.digest for part in parcel.shared if part.memory is not None}
+        if not large <= mapped:
+            # It lets go of what it maps besides, as new memory arrives.
+            worker.known -= mapped - large
+            self._mapped[worker] = large
         parts, fds = _message(parcel, worker.known)
         try:
             worker.send(*parts, fds=fds)
@@ -93,8 +99,6 @@ class PoolCourier:
         except BaseException:
             self._discard(worker)
             raise
-        if shared.memory is not None:
-            self._mapped[worker] = shared.digest
         worker.known.update([part.digest for part in parcel.parts])
         self._busy[worker] = parcel
 
@@ -180,7 +184,7 @@ class PoolCourier:
             worker = self._idle.pop()
             try:
                 if worker in self._mapped:
-                    worker.known.discard(self._mapped.pop(worker))
+                    worker.known -= self._mapped.pop(worker)
                     worker.send()
             except WorkerGone:
                 self._discard(worker)

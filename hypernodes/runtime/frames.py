@@ -32,8 +32,8 @@ class MapRun:
 
     `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come. The
     rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
-    item brings and answers, `shared` what all items share (by bundle, for items that are frames), `layout` which
-    imports vary by item.
+    item brings and answers, `sent` how the imports of each bundle travel, `large` the values that all items share and
+    that travel alone, by slot.
     """
 
     __slots__ = (
@@ -41,7 +41,7 @@ class MapRun:
         "bundle",
         "columns",
         "frame",
-        "layout",
+        "large",
         "linked",
         "next",
         "open",
@@ -50,7 +50,7 @@ class MapRun:
         "priority",
         "rows",
         "running",
-        "shared",
+        "sent",
         "step",
         "template",
         "total",
@@ -76,8 +76,8 @@ class MapRun:
         self.over = False
         self.pace: Tuple[float, int] = (0.0, 0)
         self.weight: Tuple[int, int] = (0, 0)
-        self.shared: Any = None
-        self.layout: Any = None
+        self.sent: Dict[int, Any] = {}
+        self.large: Dict[int, Any] = {}
 
 
 class Item(Frame):

@@ -15,9 +15,9 @@ from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.faults import makers
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
-from hypernodes.runtime.memory import Packed, Segment, lifted, pack
+from hypernodes.runtime.memory import LARGE, Packed, Segment, lifted, pack
 from hypernodes.runtime.shipments import Shipment
-from hypernodes.runtime.wire import NOTHING, Part, shared_part
+from hypernodes.runtime.wire import Part, part, shared_part
 
 _READABLE = "return something whose class this process can import and read back, or use mode 'threaded'"
 
@@ -30,7 +30,7 @@ class Packer:
         self._observed = observed
         self._memory: weakref.WeakSet[Segment] = weakref.WeakSet()
 
-    def shared(self, shipment: Shipment) -> Part:
+    def shared(self, shipment: Shipment) -> List[Part]:
         """Return what a shipment shares with others: packed by the first that asks.
 
         Raises
@@ -40,13 +40,7 @@ class Packer:
         """
         task, bundle = shipment.task, shipment.bundle
         try:
-            if not isinstance(task, Chunk):
-                return self._shared_of_frames(task.frame.map_run, bundle)[0]
-            map_run = task.map_run
-            layout = map_run.layout = map_run.layout or _Layout(map_run)
-            shared: Part = map_run.shared or self._share(map_run, layout.shared)
-            map_run.shared = shared
-            return shared
+            return self._sent(task, bundle).parts
         except NotPicklableError:
             slots = task.map_run.template if isinstance(task, Chunk) else task.frame.slots
             _blame(shipment, [slots[slot] for slot in bundle.imports])
@@ -63,11 +57,10 @@ class Packer:
         if isinstance(shipment.task, Chunk):
             return self._chunk_rows(shipment, shipment.task)
         task, bundle = shipment.task, shipment.bundle
-        slots = task.frame.slots
-        _, varying = self._shared_of_frames(task.frame.map_run, bundle)
-        values = [slots[bundle.imports[position]] for position in varying]
+        slots, sent = task.frame.slots, self._sent(task, bundle)
+        values = [slots[bundle.imports[position]] for position in sent.varying]
         try:
-            return self._pack((shipment.place, self._scene(task), varying, lifted([values])))
+            return self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, lifted([values])))
         except NotPicklableError:
             _blame(shipment, [slots[slot] for slot in bundle.imports])
             raise
@@ -79,14 +72,14 @@ class Packer:
 
     def _chunk_rows(self, shipment: Shipment, task: Chunk) -> Packed:
         map_run, bundle = task.map_run, shipment.bundle
-        layout = map_run.layout
+        sent = self._sent(task, bundle)
         first = task.start + shipment.start
-        rows = [layout.pick(row, number) for number, row in enumerate(shipment.rows, first)]
+        rows = [sent.pick(row, number) for number, row in enumerate(shipment.rows, first)]
         try:
-            packed = self._pack((shipment.place, self._scene(task), layout.varying, lifted(rows)))
+            packed = self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, lifted(rows)))
         except NotPicklableError:
             for number, row in enumerate(rows, first):
-                names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in layout.varying]
+                names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in sent.varying]
                 for name, value in zip(names, row):
                     dumps(value, f"{name!r} of item {number} for {_readers(bundle)}")
             raise
@@ -96,30 +89,53 @@ class Packer:
     def _pack(self, value: object) -> Packed:
         return pack(value, "", self._apart)
 
-    def _share(self, map_run: MapRun, fixed: List[Tuple[int, int]]) -> Part:
-        """Return what all items of a map share, pairs of a position among the imports and a slot, as a part."""
-        if not fixed:
-            return NOTHING
-        shared = shared_part(self._pack(lifted([(position, map_run.template[slot]) for position, slot in fixed])))
-        if shared.memory is not None:
-            self._memory.add(shared.memory)
-        return shared
+    def _sent(self, task: Task, bundle: Bundle) -> _Sent:
+        """Return how the imports of a bundle travel, decided once for all items of its map."""
+        straight = isinstance(task, Chunk)
+        map_run = task.map_run if isinstance(task, Chunk) else task.frame.map_run
+        if map_run is None:
+            return _Sent([], (), tuple(range(len(bundle.imports))))
+        sent: Optional[_Sent] = map_run.sent.get(bundle.index)
+        if sent is None:
+            sent = map_run.sent[bundle.index] = self._split(map_run, bundle, straight)
+        return sent
 
-    def _shared_of_frames(self, map_run: Optional[MapRun], bundle: Bundle) -> Tuple[Part, Tuple[int, ...]]:
-        """Return what a bundle shares with that of other items, if it is large; and which of its imports are sent."""
-        everything = tuple(range(len(bundle.imports)))
-        if map_run is None or not self._apart:
-            return NOTHING, everything
-        if map_run.shared is None:
-            map_run.shared = {}
-        known: Dict[int, Tuple[Part, Tuple[int, ...]]] = map_run.shared
-        if bundle.index not in known:
-            slots = {slot for slot, _ in map_run.step.shared}.difference(_varying_slots(map_run.step))
-            fixed = [(position, slot) for position, slot in enumerate(bundle.imports) if slot in slots]
-            shared = self._share(map_run, fixed)
-            varying = tuple([position for position, slot in enumerate(bundle.imports) if slot not in slots])
-            known[bundle.index] = (shared, varying) if shared.memory is not None else (NOTHING, everything)
-        return known[bundle.index]
+    def _split(self, map_run: MapRun, bundle: Bundle, straight: bool) -> _Sent:
+        """Give each large value that all items share a part of its own; chunks have one more, of the small ones."""
+        shared, imports = _shared_slots(map_run.step), bundle.imports
+        fixed = [position for position, slot in enumerate(imports) if slot in shared]
+        own = {position: self._large(map_run, imports[position]) for position in fixed}
+        parts = [part for part in own.values() if part is not None]
+        places: List[Tuple[int, ...]] = [(position,) for position, part in own.items() if part is not None]
+        small = tuple([position for position, part in own.items() if part is None])
+        if small and straight:
+            values = tuple([map_run.template[imports[position]] for position in small])
+            parts.append(part(dumps([values], "")))
+            places.append(small)
+        varying = [
+            position for position in range(len(imports)) if position not in own or (not straight and position in small)
+        ]
+        sent = _Sent(parts, tuple(places), tuple(varying))
+        if straight:
+            sent.pick = _pick(map_run, [imports[position] for position in varying])
+        return sent
+
+    def _large(self, map_run: MapRun, slot: int) -> Optional[Part]:
+        """Return a value that all items share as a part, or None when it is a small one.
+
+        What items of an outer map share as well is the outer map's, so that there is one copy for all of them.
+        """
+        outer = map_run.frame.map_run
+        source = _shared_slots(map_run.step)[slot]
+        if outer is not None and source in _shared_slots(outer.step):
+            return self._large(outer, source)
+        if slot not in map_run.large:
+            packed = self._pack(lifted([(map_run.template[slot],)]))
+            map_run.large[slot] = shared_part(packed) if packed.nbytes >= LARGE else None
+            if packed.memory is not None:
+                self._memory.add(packed.memory)
+        found: Optional[Part] = map_run.large[slot]
+        return found
 
     def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
         """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
@@ -149,38 +165,50 @@ def results_of(shipment: Shipment, data: bytes, memory: Optional[Segment]) -> An
         raise NotPicklableError(subject, (), cause, _READABLE) from fault
 
 
-class _Layout:
-    """Which imports of a straight body come from an item's row, and which are shared by all items."""
+class _Sent:
+    """How the imports of a bundle travel: positions `varying` with each row, the others in `parts`, once.
 
-    def __init__(self, map_run: MapRun) -> None:
-        imports = map_run.linked.plan.bundles[0].imports
-        step = map_run.step
-        varying_slots = _varying_slots(step)
-        sources = {slot: number for number, slot in enumerate(varying_slots)}
-        self.varying = tuple(position for position, slot in enumerate(imports) if slot in sources)
-        self.shared = [(position, slot) for position, slot in enumerate(imports) if slot not in sources]
-        order = [sources[imports[position]] for position in self.varying]
-        if step.spreads:
-            self.pick: Callable[[Tuple[Any, ...], int], Any] = self._spread(map_run, order, varying_slots)
-        elif order == list(range(len(varying_slots))):
-            self.pick = lambda row, index: row
-        else:
-            self.pick = lambda row, index: tuple([row[number] for number in order])
+    `fixed` has, for each part, the positions of its values; `pick` makes the row of an item, of a chunk's, from what
+    the map has of it and its index.
+    """
 
-    @staticmethod
-    def _spread(map_run: MapRun, order: List[int], slots: List[int]) -> Callable[[Tuple[Any, ...], int], Any]:
+    __slots__ = ("fixed", "parts", "pick", "varying")
+
+    def __init__(self, parts: List[Part], fixed: Tuple[Tuple[int, ...], ...], varying: Tuple[int, ...]) -> None:
+        self.parts = parts
+        self.fixed = fixed
+        self.varying = varying
+        self.pick: Callable[[Tuple[Any, ...], int], Any] = lambda row, index: row
+
+
+def _pick(map_run: MapRun, wanted: Sequence[int]) -> Callable[[Tuple[Any, ...], int], Any]:
+    """Return what makes the values of slots `wanted` from a row."""
+    slots = _varying_slots(map_run.step)
+    if map_run.step.spreads:
         fill = map_run.linked.fill
         scratch: Slots = list(map_run.template)
 
         def pick(row: Tuple[Any, ...], index: int) -> Any:
             fill(scratch, row, index)
-            return tuple([scratch[slots[number]] for number in order])
+            return tuple([scratch[slot] for slot in wanted])
 
         return pick
+    if list(wanted) == slots:
+        return lambda row, index: row
+    order = [slots.index(slot) for slot in wanted]
+    return lambda row, index: tuple([row[number] for number in order])
 
 
 def _varying_slots(step: MapStep) -> List[int]:
     return [e.slot for e in step.spread] if step.spreads else [axis.body_slot for axis in step.axes]
+
+
+def _shared_slots(step: MapStep) -> Dict[int, int]:
+    """Return the slots of a body whose values all items share, with the slots they come from."""
+    shared = dict(step.shared)
+    for slot in _varying_slots(step):
+        shared.pop(slot, None)
+    return shared
 
 
 def _blame(shipment: Shipment, values: Sequence[Any]) -> None:

@@ -178,8 +178,9 @@ class ProcessLane:
         try:
             rows = self._packer.rows(shipment)
             self._out[id(shipment)] = shipment
-            parts = [shipment.linked.parts[shipment.bundle.index], shared, self._surroundings]
-            self._courier.send(Parcel(id(shipment), parts, rows, self._observed, self._collects, shipment.delay))
+            program, surroundings = shipment.linked.parts[shipment.bundle.index], self._surroundings
+            options = (self._observed, self._collects, shipment.delay)
+            self._courier.send(Parcel(id(shipment), program, surroundings, shared, rows, *options))
         except BaseException as error:
             self._out.pop(id(shipment), None)
             with self._run.lock:

@@ -22,18 +22,18 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
 
     One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
-    `shared_sizes` and `row_sizes` are bytes of the large buffers of the shared values, when carried, and of the rows; a
-    descriptor comes with the message for each that is not empty.
+    `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the shared values, when
+    carried, and of the rows; a descriptor comes with the message for each that is not empty.
     """
 
     program: str
-    shared: str
     surroundings: str
+    shared: List[str]
     carried: List[str]
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
-    shared_sizes: List[int] = []
+    shared_sizes: List[List[int]] = []
     row_sizes: List[int] = []
 
 
@@ -114,17 +114,24 @@ when the one row is a bundle of a frame and no item."""
 
 @attrs.frozen(eq=False)
 class Parcel:
-    """What one worker does next, kept until it has answered: program, shared values and surroundings, and the rows.
+    """What one worker does next, kept until it has answered: program, surroundings, shared values, and the rows.
 
     It may be sent more than once. The descriptors of its memory are closed when nothing refers to it any more.
     """
 
     key: object
-    parts: List[Part]
+    program: Part
+    surroundings: Part
+    shared: List[Part]
     rows: Packed
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
+
+    @property
+    def parts(self) -> List[Part]:
+        """What the worker may hold already."""
+        return [self.program, self.surroundings, *self.shared]
 
 
 class Died(Exception):

@@ -126,7 +126,7 @@ def _serve_one(connection: Connection) -> bool:
         return False
     _on_the_way.clear()
     if not parts:
-        _let_go("")
+        _let_go(())
         if count_mapped():  # an exception of a node may refer to itself, and to the values it met
             gc.collect()
         return True
@@ -170,19 +170,20 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     failure: Optional[BaseException] = None
     sizes: Sequence[int] = ()
     try:
-        shared_memory, row_memory = take(fds, header.shared_sizes, header.row_sizes)
-        if shared_memory is not None:
+        *shared_memory, row_memory = take(fds, *header.shared_sizes, header.row_sizes)
+        if any(shared_memory):
             _let_go(header.shared)
-            _memory[header.shared] = shared_memory
+            _memory.update({digest: segment for digest, segment in zip(header.shared, shared_memory) if segment})
         for digest, data in zip(header.carried, parts[1:-1]):
             _received[digest] = data
-        needed = [digest for digest in (header.surroundings, header.shared, header.program) if digest]
+        needed = [digest for digest in (header.surroundings, header.program, *header.shared) if digest]
         missing = [digest for digest in needed if digest not in _received]
         if missing:
             return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
         program, code, shared, context = _unpacked(header)
         received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
-        (pipeline, items, first), scene, varying, rows = received
+        (pipeline, items, first), scene, fixed, varying, rows = received
+        given = [pair for positions, (values,) in zip(fixed, shared) for pair in zip(positions, values)]
         listener = _listener(header)
         sink = events.append if header.observed else silent
         if header.delay:
@@ -192,7 +193,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             own = (*items, first + number) if first >= 0 else items
             slots: Slots = [None] * program.size
             slots[0] = _services if scene is None else Scene(_services, sink, scene[0], scene[1], listener)
-            for position, value in shared:
+            for position, value in given:
                 slots[program.imports[position]] = value
             for position, value in zip(varying, row):
                 slots[program.imports[position]] = value
@@ -253,7 +254,7 @@ def _packed(results: List[Any], program: Program, items: Tuple[int, ...], first:
         raise
 
 
-def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Context]:
+def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
     """Return what a parcel needs, unpickled and linked at its first use."""
     _received.move_to_end(header.surroundings)
     if _surroundings[:1] != [header.surroundings]:
@@ -261,7 +262,7 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, Any, contextvars.Con
         context = surroundings.adopt(_received[header.surroundings], _own_environment)
         _surroundings[:] = [header.surroundings, context]
     context = _surroundings[1]
-    shared = _kept_or(header.shared, functools.partial(_loads_shared, header.shared)) if header.shared else ()
+    shared = [_kept_or(digest, functools.partial(_loads_shared, digest)) for digest in header.shared]
     program = _kept_or(header.program, loads)
     listener = _listener(header)
     key = f"{header.program}+{_LISTENERS.index(listener)}"
@@ -279,9 +280,9 @@ def _loads_shared(digest: str, data: bytes) -> Any:
     return loads(data, _memory[digest].shared() if digest in _memory else ())
 
 
-def _let_go(but: str) -> None:
-    """Forget shared values with large buffers, other than those of part `but`."""
-    for digest in [digest for digest in _memory if digest != but]:
+def _let_go(but: Sequence[str]) -> None:
+    """Forget shared values with large buffers, other than those of parts `but`."""
+    for digest in [digest for digest in _memory if digest not in but]:
         _received.pop(digest, None)
         _kept.pop(digest, None)
         _memory.pop(digest).close()

@@ -151,6 +151,7 @@ def test_an_error_is_told_once_and_nothing_ends(pair, backends):
     assert hooks == ["on_pipeline_start", "on_map_start", "on_map_item_start", "on_node_start", "on_error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_random_trees_tell_the_same_events(pair, backends):
     for seed in range(3 if "parallel" in pair else 25):

@@ -78,6 +78,7 @@ def test_map_agrees_across_processes(pair, backends):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_long_sweep(pair, backends):
     count = MANY // 3 if "parallel" in pair else 3 * MANY
@@ -119,6 +120,7 @@ def test_inside_a_running_loop(pair, backends):
         asyncio.run(both(random_case(seed, 1), random_map(seed, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("pair", [p for p in LOCAL_PAIRS if p != ("sequential", "sequential")], ids=ids)
 def test_users_thread_pool(pair, workers):

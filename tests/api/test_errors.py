@@ -468,6 +468,7 @@ def test_running_coroutines_are_cancelled_and_awaited(pair):
     assert sorted(cleaned) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_nothing_is_left_of_a_run_that_failed(pair):
     """No thread, no descriptor and no process; and the next run works at once."""

@@ -366,40 +366,82 @@ def where(x, fixed):
     return os.getpid(), mapped_file(fixed)
 
 
-@needs_proc
-@needs_numpy
-def test_what_items_share_is_one_copy_that_all_workers_map(backend, monkeypatch):
+@pytest.fixture
+def copies(monkeypatch):
+    """The sizes of the segments that this process fills, in bytes."""
     made = []
     filled = Segment.filled
-    monkeypatch.setattr(Segment, "filled", classmethod(lambda cls, buffers: made.append(1) or filled(buffers)))
+
+    def counted(cls, buffers):
+        made.append(sum(buffer.nbytes for buffer in buffers))
+        return filled(buffers)
+
+    monkeypatch.setattr(Segment, "filled", classmethod(counted))
+    return made
+
+
+@needs_proc
+@needs_numpy
+def test_what_items_share_is_one_copy_that_all_workers_map(backend, copies):
     found = run(where, backend, x=list(range(40)), fixed=np.zeros(1 << 20))
-    assert made == [1], "one copy, by the caller"
+    assert len(copies) == 1, "one copy, by the caller"
     assert len({file for _, file in found}) == 1
     assert found[0][1][0] == "r--s", "read-only, and shared with the caller"
 
 
 @needs_proc
 @needs_numpy
-def test_items_that_run_bundle_by_bundle_share_one_copy_too(monkeypatch):
-    def ends(x):
-        return x
+def test_items_that_run_bundle_by_bundle_share_one_copy_too(copies):
+    def ends(x, fixed):
+        return mapped_file(fixed)
 
-    def other(x):
-        return x
+    def other(x, fixed):
+        return mapped_file(fixed)
 
     def join(end, more, fixed):
-        return os.getpid(), mapped_file(fixed)
+        return [end, more, mapped_file(fixed)]
 
-    made = []
-    filled = Segment.filled
-    monkeypatch.setattr(Segment, "filled", classmethod(lambda cls, buffers: made.append(1) or filled(buffers)))
     nodes = [node(output_name="end")(ends), node(output_name="more")(other), node(output_name="y")(join)]
     with LocalBackend(node_execution="parallel", map_execution="parallel", max_workers=2) as backend:
         pipeline = Pipeline(nodes=nodes, backend=backend)
         inputs = {"x": list(range(10)), "fixed": np.zeros(1 << 20)}
         found = pipeline.map(inputs=inputs, map_over="x")["y"]
-    assert made == [1]
-    assert len({file for _, file in found}) == 1
+    assert len(copies) == 1
+    assert len({file for item in found for _, file in item}) == 1
+
+
+@needs_numpy
+@pytest.mark.parametrize("nodes", ["sequential", "parallel"])
+def test_maps_within_maps_share_the_copy_of_the_outer_one(nodes, copies):
+    """What is fixed in all of them is copied once; what is fixed for an outer item, once for that item."""
+
+    def count(page, chapter, model):
+        return page + len(chapter) + len(model)
+
+    def total(counts):
+        return sum(counts)
+
+    model, chapters = np.zeros(1 << 18), [np.zeros(n << 17) for n in (1, 2, 3)]
+    pages = Pipeline(nodes=[node(output_name="counts")(count)]).as_node(map_over="page")
+    with LocalBackend(node_execution=nodes, map_execution="parallel", max_workers=2) as backend:
+        book = Pipeline(nodes=[pages, node(output_name="sum")(total)], backend=backend)
+        inputs = {"page": [1, 2, 3, 4], "chapter": chapters, "model": model}
+        found = book.map(inputs=inputs, map_over="chapter")["sum"]
+    assert found == [10 + 4 * (len(chapter) + len(model)) for chapter in chapters]
+    assert sorted(copies) == sorted(array.nbytes for array in (model, *chapters))
+
+
+@needs_numpy
+def test_what_is_large_without_buffers_is_sent_once_per_worker(backend, copies):
+    """Also among small values, each of which comes to its own parameter."""
+
+    def look(x, words, factor, array, offset):
+        return len(words) * factor + len(array) + offset + x
+
+    inputs = {"words": {str(n): n for n in range(100_000)}, "factor": 2, "array": np.zeros(1 << 17), "offset": 3}
+    found = run(look, backend, x=[0, 1, 2], **inputs)
+    assert found == [200_003 + (1 << 17) + x for x in range(3)]
+    assert len(copies) == 1
 
 
 def overwrite(x, fixed):
@@ -499,6 +541,7 @@ def keep_going(x, fixed):
     return fixed
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("fn", [keep_going, fail_at_two, die_at_two])
 def test_a_run_leaves_no_descriptor_and_no_file(fn, descriptors):
@@ -554,7 +597,7 @@ def test_idle_workers_hold_nothing(fn):
         assert workers
         for worker in workers:
             # An answer says that whatever was sent before has been read. This asks for a part that nobody has.
-            worker.send(encode(ParcelHeader("unknown", "", "", [])), b"")
+            worker.send(encode(ParcelHeader("unknown", "", [], [])), b"")
             assert decode_answer(worker.receive()[0]).missing == ["unknown"]
             assert [link for link in links(worker.pid) if "memfd:hypernodes" in link] == []
             with open(f"/proc/{worker.pid}/maps") as maps:

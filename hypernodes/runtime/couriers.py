@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import queue
 import time
+from collections import deque
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import wait
 from operator import itemgetter
-from typing import AbstractSet, Any, Dict, List, Optional, Set, Tuple
+from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
 
 from hypernodes.runtime import worker as worker_module
 from hypernodes.runtime.memory import take
@@ -63,6 +64,7 @@ class PoolCourier:
         self._pool = pool
         self._idle: List[Worker] = []
         self._busy: Dict[Worker, Parcel] = {}
+        self._waiting: Deque[Parcel] = deque()
         self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
         # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
         self._mapped: Dict[Worker, Set[str]] = {}
@@ -78,7 +80,13 @@ class PoolCourier:
                 self._idle.append(leased)
         return bool(self._idle)
 
+    def room(self) -> bool:
+        return len(self._waiting) < len(self._busy)
+
     def send(self, parcel: Parcel) -> None:
+        if not self._idle:
+            self._waiting.append(parcel)
+            return
         worker = self._idle.pop()
         mapped = self._mapped.get(worker, set())
         large = {part.digest for part in parcel.shared if part.memory is not None}
@@ -103,6 +111,8 @@ class PoolCourier:
         self._busy[worker] = parcel
 
     def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
+        while self._waiting and self.free():
+            self.send(self._waiting.popleft())
         if not self._busy and not self._rung:
             # Every worker is with other runs, or there is nothing to send: the bell tells of the latter.
             self._release_idle()
@@ -140,6 +150,9 @@ class PoolCourier:
                     self.send(parcel)
                 else:
                     outcomes.append(outcome)
+                    if self._waiting:
+                        # At once: the worker is at work again while its results are being read.
+                        self.send(self._waiting.popleft())
         return outcomes + self._late() if self._deadlines else outcomes
 
     def _note(self, worker: Worker, notice: Notice) -> None:
@@ -212,6 +225,7 @@ class PoolCourier:
         for worker in self._busy:
             self._pool.discard(worker)
         self._busy.clear()
+        self._waiting.clear()
         self._release_idle()
         os.close(self._bell)
         os.close(self._ringer)
@@ -235,6 +249,9 @@ class ExecutorCourier:
 
     def free(self) -> bool:
         return len(self._out) < self._workers
+
+    def room(self) -> bool:
+        return False  # an executor has a queue of its own, and bounds on what may be in it
 
     def send(self, parcel: Parcel) -> None:
         # Whichever process of the executor takes it, it may be one that has seen nothing of this run.

@@ -178,18 +178,18 @@ def take(fds: Sequence[int], *sizes: Sequence[int]) -> List[Optional[Segment]]:
     return [next(arrived) if own else None for own in sizes]
 
 
-def lifted(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-    """Return rows in which large `bytes` are made to go apart, as the buffers of arrays do by themselves."""
-    if not any(type(value) is bytes and len(value) >= LARGE for row in rows for value in row):
-        return rows
-    found: Dict[int, _Lifted] = {}  # one object in several rows goes once
+def lifted(values: Sequence[Any]) -> Sequence[Any]:
+    """Return values of which large `bytes` are made to go apart, as the buffers of arrays do by themselves."""
+    if bytes not in set(map(type, values)):
+        return values
+    found: Dict[int, _Lifted] = {}  # one object in several places goes once
 
     def lift(value: Any) -> Any:
         if type(value) is bytes and len(value) >= LARGE:
             return found.setdefault(id(value), _Lifted(value))
         return value
 
-    return [tuple(map(lift, row)) for row in rows]
+    return list(map(lift, values))
 
 
 def count_mapped() -> int:

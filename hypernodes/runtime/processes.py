@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 TARGET_SECONDS = 0.05
 """Work in one chunk: large beside a round trip (a fifth of a millisecond), small beside a person's patience."""
 
+LEAST_SECONDS = 0.001
+"""Work in one chunk near the end of a map, where some workers may have nothing to do for as long."""
+
 GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
@@ -61,8 +64,11 @@ class Courier(Protocol):
     def free(self) -> bool:
         """Return whether a parcel could be sent now."""
 
+    def room(self) -> bool:
+        """Return whether a parcel could be kept ready for the next worker that answers."""
+
     def send(self, parcel: Parcel) -> None:
-        """Send a parcel, with those of its parts that the worker does not hold."""
+        """Send a parcel, with those of its parts that the worker does not hold; keep it when no worker is free."""
 
     def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
         """Block until an answer is here, the bell was rung, or `timeout` seconds have passed."""
@@ -90,6 +96,7 @@ class ProcessLane:
         self._retries = resources.worker_retries if self._courier.renews else 0
         self._out: Dict[int, Shipment] = {}
         self._again: Deque[Shipment] = deque()
+        self._steady: Optional[MapRun] = None  # the map of which a chunk was answered last
         self._stalled_since: Optional[float] = None
         run.bell = _CourierBell(self._courier)
 
@@ -97,8 +104,13 @@ class ProcessLane:
         """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
         # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail,
         # which is not in sight while more rows may come.
-        shares = min(self._workers, map_run.width) * (1 if map_run.open else 2)
-        return max(1, int(min(self._worth(map_run), (map_run.total - map_run.next) / shares)))
+        workers, left, worth = min(self._workers, map_run.width), map_run.total - map_run.next, self._worth(map_run)
+        if map_run.open:
+            return max(1, round(min(worth, left / workers)))
+        # Towards the end shares become too small for their trips: those are given out whole.
+        seconds, _ = map_run.pace
+        floor = min(LEAST_SECONDS / seconds, left) if seconds > 0 else 1
+        return max(1, round(min(worth, max(left / (2 * workers), floor))))
 
     def window(self, map_run: MapRun) -> int:
         """Return how many items of a fed map may be on their way: chunks at the workers, in wait, and handed over."""
@@ -160,12 +172,31 @@ class ProcessLane:
     def _take(self) -> Optional[Shipment]:
         """Take one shipment if a worker is free; one at a time, since sending may change what is free."""
         schedule = self._run.schedule
-        if schedule.stopped or not (self._again or schedule.has_ready(PROCESS)) or not self._courier.free():
+        if schedule.stopped:
+            return None
+        if not (self._again or schedule.has_ready(PROCESS)):
+            return self._take_ahead()
+        if not self._courier.free():
             return None
         if self._again:
             return self._again.popleft()
         task = schedule.take(PROCESS)
         return None if task is None else Shipment.of(task)
+
+    def _take_ahead(self) -> Optional[Shipment]:
+        """Take a chunk for the next worker that answers, so that it does not wait while one is made.
+
+        Not of slow items, which should go to whoever is free, nor towards the end, where chunks even the tail.
+        """
+        map_run = self._steady
+        if map_run is None or map_run.open or map_run.linked.timed or not self._courier.room():
+            return None
+        seconds, _ = map_run.pace
+        left = (map_run.total - map_run.next) * seconds
+        if seconds > TARGET_SECONDS or left < 2 * self._workers * TARGET_SECONDS:
+            return None
+        chunk = self._run.schedule.take_ahead(map_run)
+        return None if chunk is None else Shipment.of(chunk)
 
     def _send(self, shipment: Shipment) -> None:
         try:
@@ -216,7 +247,7 @@ class ProcessLane:
                 # By a hook, or by a result that cannot be read back.
                 error, unread = raised, True
             if isinstance(task, Chunk) and header.completed:
-                map_run = task.map_run
+                map_run = self._steady = task.map_run
                 map_run.pace = (header.seconds / header.completed, header.completed)
                 map_run.weight = (map_run.weight[0], Packed(parts[1], memory).nbytes // header.completed)
         with run.lock:

@@ -99,6 +99,22 @@ class Schedule:
         self.in_flight += 1
         return heappop(heap)[2]
 
+    def take_ahead(self, map_run: MapRun) -> Optional[Chunk]:
+        """Return a chunk of a map beyond all limits, to be kept until a worker is free; None when others have to wait.
+
+        It counts as out, so that nothing is taken in its place when a worker is.
+        """
+        others = any(self.ready.values()) or any(self.streams.values())
+        if self.stopped or others or map_run.next >= map_run.total:
+            return None
+        try:
+            chunk = self._take_chunk(map_run)
+        except Exception as error:
+            self.fail(None, error)
+            return None
+        self.in_flight += 1
+        return chunk
+
     def finish(self, task: Task) -> None:
         """Count a task as done; its results are in the frame's slots already."""
         self.in_flight -= 1

@@ -15,7 +15,8 @@ import gc
 import sys
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from itertools import repeat
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
@@ -35,7 +36,7 @@ from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.places import in_items
 from hypernodes.runtime.run import Resources, Run
 from hypernodes.runtime.services import Services
-from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
+from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, Place, decode_parcel, encode
 
 KEPT = 64
 """Parts a worker keeps; beyond, the one used longest ago goes, and would be sent again."""
@@ -182,37 +183,29 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
         program, code, shared, context = _unpacked(header)
         received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
-        (pipeline, items, first), scene, fixed, varying, rows = received
-        given = [pair for positions, (values,) in zip(fixed, shared) for pair in zip(positions, values)]
-        listener = _listener(header)
-        sink = events.append if header.observed else silent
+        place, scene, fixed, varying, count, flat = received
+        rows: Iterable[Sequence[Any]] = zip(*[iter(flat)] * len(varying)) if varying else repeat((), count)
+        slots: Slots = [None] * program.size
+        for positions, values in zip(fixed, shared):
+            for position, value in zip(positions, values):
+                slots[program.imports[position]] = value
+        targets = [program.imports[position] for position in varying]
         if header.delay:
             time.sleep(header.delay)
         started = time.perf_counter()
-        for number, row in enumerate(rows):
-            own = (*items, first + number) if first >= 0 else items
-            slots: Slots = [None] * program.size
-            slots[0] = _services if scene is None else Scene(_services, sink, scene[0], scene[1], listener)
-            for position, value in given:
-                slots[program.imports[position]] = value
-            for position, value in zip(varying, row):
-                slots[program.imports[position]] = value
-            try:
-                if listener is not None and first >= 0:
-                    listener.item_started(slots, own[-1])
-                context.copy().run(execute, code, slots)
-                if listener is not None and first >= 0:
-                    listener.item_ended(slots)
-            except BaseException as error:
-                # Raised again in here, it would lose what it was raised from.
-                failure = located(error, program.steps, slots, pipeline, own)
-                break
-            results.extend([slots[slot] for slot in program.exports])
-            completed += 1
+        if scene is None:
+            slots[0] = _services
+            frames: Iterator[Slots] = _in_turn(slots, targets, rows)
+        else:
+            sink = events.append if header.observed else silent
+            listener = _listener(header)
+            slots[0] = Scene(_services, sink, scene[0], scene[1], listener)
+            frames = _observed(slots, targets, rows, listener if place[2] >= 0 else None, place[2])
+        completed, failure = _execute(program, code, frames, context.copy, place, results)
         if failure is None:
             if header.collects:
-                _replace_unpicklable(results, program, items, first)
-            payload, segment = _packed(results, program, items, first, memory is not None)
+                _replace_unpicklable(results, program, place)
+            payload, segment = _packed(results, program, place, memory is not None)
             if segment is not None and memory is not None:
                 memory.append(segment)
                 sizes = segment.sizes
@@ -226,8 +219,69 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
-def _replace_unpicklable(results: List[Any], program: Program, items: Tuple[int, ...], first: int) -> None:
+def _in_turn(slots: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]]) -> Iterator[Slots]:
+    """Fill the same slots for one row after another, as the loop over the items of a map does."""
+    if len(targets) == 1:
+        (only,) = targets
+        for (slots[only],) in rows:
+            yield slots
+    else:
+        for row in rows:
+            for slot, value in zip(targets, row):
+                slots[slot] = value
+            yield slots
+
+
+def _observed(
+    template: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], listener: Any, first: int
+) -> Iterator[Slots]:
+    """Fill slots of its own for each row, and tell the listener, where there is one, when items start and end."""
+    for number, row in enumerate(rows, first):
+        slots = template.copy()
+        for slot, value in zip(targets, row):
+            slots[slot] = value
+        if listener is not None:
+            listener.item_started(slots, number)
+        yield slots
+        if listener is not None:
+            listener.item_ended(slots)
+
+
+def _execute(
+    program: Program,
+    code: Code,
+    frames: Iterator[Slots],
+    context: Callable[[], contextvars.Context],
+    place: Place,
+    results: List[Any],
+) -> Tuple[int, Optional[BaseException]]:
+    """Run code in one frame after another, each in a context of its own; return how many ended, and what one raised."""
+    pipeline, items, first = place
+    exports = program.exports
+    completed = 0
+    slots: Slots = []
+    try:
+        if len(exports) == 1:
+            (only,) = exports
+            for slots in frames:
+                context().run(execute, code, slots)
+                results.append(slots[only])
+                completed += 1
+        else:
+            for slots in frames:
+                context().run(execute, code, slots)
+                results.extend([slots[slot] for slot in exports])
+                completed += 1
+    except BaseException as error:
+        # Raised again in here, it would lose what it was raised from.
+        own = (*items, first + completed) if first >= 0 else items
+        return completed, located(error, program.steps, slots, pipeline, own)
+    return completed, None
+
+
+def _replace_unpicklable(results: List[Any], program: Program, place: Place) -> None:
     """Put a failure in place of each result that does not pickle."""
+    _, items, first = place
     try:
         dumps(results, "")
     except NotPicklableError:
@@ -242,9 +296,10 @@ def _replace_unpicklable(results: List[Any], program: Program, items: Tuple[int,
                 results[number] = failed(nodes.get(slot, program.steps[0].name), own, error)
 
 
-def _packed(results: List[Any], program: Program, items: Tuple[int, ...], first: int, apart: bool) -> Packed:
+def _packed(results: List[Any], program: Program, place: Place, apart: bool) -> Packed:
+    _, items, first = place
     try:
-        return pack(lifted([results])[0], "a result", apart)
+        return pack(lifted(results), "a result", apart)
     except NotPicklableError:
         made = makers(program.steps)
         for number, value in enumerate(results):

@@ -178,15 +178,15 @@ def test_where_there_is_no_room_buffers_stay_in_the_pickle(what, monkeypatch, de
 
 def test_large_bytes_go_apart_and_come_back_as_bytes():
     large, small = b"x" * LARGE, b"y"
-    rows = [(1, large, small), (2, large, bytearray(large))]
-    packed = pack(lifted(rows), "a test")
+    values = [1, large, small, 2, large, bytearray(large)]
+    packed = pack(lifted(values), "a test")
     assert packed.memory.sizes == [LARGE], "one object goes once; a bytearray stays"
     found = loads(packed.data, packed.memory.private())
-    assert found == rows
-    assert type(found[0][1]) is bytes
-    assert found[0][1] is found[1][1]
-    assert loads(pack(lifted(rows), "a test", apart=False).data) == rows
-    assert lifted([(small,)]) == [(small,)]
+    assert found == values
+    assert type(found[1]) is bytes
+    assert found[1] is found[4]
+    assert loads(pack(lifted(values), "a test", apart=False).data) == values
+    assert lifted([small]) == [small]
 
 
 @needs_proc

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import pickle
+import re
 import subprocess
 import sys
 import textwrap

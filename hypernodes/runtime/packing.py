@@ -112,9 +112,9 @@ class Packer:
         shared, imports = _shared_slots(map_run.step), bundle.imports
         fixed = [position for position, slot in enumerate(imports) if slot in shared]
         own = {position: self._large(map_run, imports[position]) for position in fixed}
-        parts = [part for part in own.values() if part is not None]
-        places: List[Tuple[int, ...]] = [(position,) for position, part in own.items() if part is not None]
-        small = tuple([position for position, part in own.items() if part is None])
+        parts = [large for large in own.values() if large is not None]
+        places: List[Tuple[int, ...]] = [(position,) for position, large in own.items() if large is not None]
+        small = tuple([position for position, large in own.items() if large is None])
         if small and straight:
             values = tuple([map_run.template[imports[position]] for position in small])
             parts.append(part(dumps(values, "")))
@@ -165,9 +165,8 @@ def results_of(shipment: Shipment, data: bytes, memory: Optional[Segment]) -> An
     except Exception as fault:
         bundle = shipment.bundle
         made = makers(bundle.steps)
-        _, _, first = shipment.place
-        at = f" (items {first} to {first + shipment.count - 1})" if first >= 0 else ""
-        subject = " or ".join([made[slot] for slot in bundle.exports]) + at
+        items = shipment.shown_items()
+        subject = " or ".join([made[slot] for slot in bundle.exports]) + (f" ({items})" if items else "")
         cause = f"it was pickled in the worker, and cannot be read here: {type(fault).__name__}: {fault}"
         raise NotPicklableError(subject, (), cause, _READABLE) from fault
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 TARGET_SECONDS = 0.05
 """Work in one chunk: large beside a round trip (a fifth of a millisecond), small beside a person's patience."""
 
-LEAST_SECONDS = 0.001
-"""Work in one chunk near the end of a map, where some workers may have nothing to do for as long."""
+LEAST_SECONDS = 0.0025
+"""Work in one chunk near the end of a map, where some workers may have nothing to do for as long: ten round trips."""
 
 GROWTH = 8
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
@@ -189,6 +189,8 @@ class ProcessLane:
         Not of slow items, which should go to whoever is free, nor towards the end, where chunks even the tail.
         """
         map_run = self._steady
+        if map_run is not None and map_run.next >= map_run.total:
+            map_run = self._steady = None
         if map_run is None or map_run.open or map_run.linked.timed or not self._courier.room():
             return None
         seconds, _ = map_run.pace

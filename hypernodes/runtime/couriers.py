@@ -27,6 +27,10 @@ from hypernodes.runtime.wire import (
 )
 
 
+def _large(parcel: Parcel) -> Set[str]:
+    return {part.digest for part in parcel.shared if part.memory is not None}
+
+
 def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
     """Return the parts of the message, and the descriptors that go with it."""
     rows = parcel.rows
@@ -50,10 +54,10 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[
 
 
 class PoolCourier:
-    """Parcels over the pipes of a `WorkerPool`, one at each worker at a time.
+    """Parcels over the pipes of a `WorkerPool`: one at a worker, and behind it one more of the same kind.
 
     A worker is leased for one parcel. One that has answered is kept for the next parcel of this run unless another run
-    waits for it, which saves the pool's lock on every parcel. One that goes back to the pool holds no large memory.
+    waits for a worker, which saves the pool's lock on every parcel. One that goes back holds no large memory.
     """
 
     renews = True
@@ -63,7 +67,8 @@ class PoolCourier:
         self.native_threads: Optional[int] = native_threads
         self._pool = pool
         self._idle: List[Worker] = []
-        self._busy: Dict[Worker, Parcel] = {}
+        # What each was sent and has not answered: the first is at work, the other waits in the pipe.
+        self._busy: Dict[Worker, List[Parcel]] = {}
         self._waiting: Deque[Parcel] = deque()
         self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
         # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
@@ -75,21 +80,24 @@ class PoolCourier:
 
     def free(self) -> bool:
         if not self._idle:
-            leased = self._pool.acquire()
+            leased = self._pool.acquire(self)
             if leased is not None:
                 self._idle.append(leased)
         return bool(self._idle)
 
     def room(self) -> bool:
-        return len(self._waiting) < len(self._busy)
+        if self._waiting or self._pool.wanted(self):
+            return False
+        return any(len(parcels) == 1 for parcels in self._busy.values())
 
     def send(self, parcel: Parcel) -> None:
         if not self._idle:
-            self._waiting.append(parcel)
+            if not self._sent_ahead(parcel):
+                self._waiting.append(parcel)
             return
         worker = self._idle.pop()
         mapped = self._mapped.get(worker, set())
-        large = {part.digest for part in parcel.shared if part.memory is not None}
+        large = _large(parcel)
         if not large <= mapped:
             # It lets go of what it maps besides, as new memory arrives.
             worker.known -= mapped - large
@@ -100,25 +108,46 @@ class PoolCourier:
         except WorkerGone:
             # It died between two parcels, so nothing of ours was lost: any other will do.
             self._discard(worker)
-            while not self.free():
-                self._pool.wait_free(None)
-            self.send(parcel)
+            self._waiting.append(parcel)
             return
         except BaseException:
             self._discard(worker)
             raise
         worker.known.update([part.digest for part in parcel.parts])
-        self._busy[worker] = parcel
+        self._busy[worker] = [parcel]
+
+    def _sent_ahead(self, parcel: Parcel) -> bool:
+        """Send a parcel to a worker that is at work on one like it, if there is such a one.
+
+        What is sent behind another must be small: a worker that writes its answer does not read, and neither may wait
+        for the other.
+        """
+        for worker, parcels in self._busy.items():
+            if len(parcels) > 1 or parcels[0].program is not parcel.program:
+                continue
+            if not _large(parcel) <= self._mapped.get(worker, set()):
+                continue
+            parts, fds = _message(parcel, worker.known)
+            if fds or sum(map(len, parts)) > worker.spare:
+                continue
+            try:
+                worker.send(*parts)
+            except WorkerGone:
+                # What it was at work on is lost with it; `wait` finds that out, and whose fault it was.
+                return False
+            worker.known.update([part.digest for part in parcel.parts])
+            parcels.append(parcel)
+            return True
+        return False
 
     def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
         while self._waiting and self.free():
             self.send(self._waiting.popleft())
+        self._release_idle()
         if not self._busy and not self._rung:
-            # Every worker is with other runs, or there is nothing to send: the bell tells of the latter.
-            self._release_idle()
+            # Every worker is with other runs, or there is nothing to send: the bell tells of both.
             ready = wait([self._bell], 0.05)
         else:
-            self._release_idle()
             sources: List[Any] = [self._bell, *self._busy]
             ready = wait(sources, self._until_deadline(timeout))
         outcomes: List[Outcome] = []
@@ -126,34 +155,45 @@ class PoolCourier:
             if source == self._bell:
                 os.read(self._bell, 4096)
                 self._rung = False
-                continue
-            assert isinstance(source, Worker)
-            self._deadlines.pop(source, None)
-            parcel = self._busy.pop(source)
-            try:
-                outcome, missing = self._received(source, parcel)
-            except WorkerGone as gone:
-                self._discard(source)
-                outcomes.append(Outcome(parcel.key, [], Died(gone.exitcode)))
-            except Exception as error:
-                self._discard(source)
-                outcomes.append(Outcome(parcel.key, [], error))
             else:
-                if len(outcome.parts) == 1:
-                    self._busy[source] = parcel
-                    self._note(source, decode_notice(outcome.parts[0]))
-                    continue
-                self._idle.append(source)
-                if missing:
-                    # The worker keeps a bounded number of parts, and has let go of some that it once had.
-                    source.known.difference_update(missing)
-                    self.send(parcel)
-                else:
+                assert isinstance(source, Worker)
+                outcome = self._heard(source)
+                if outcome is not None:
                     outcomes.append(outcome)
-                    if self._waiting:
-                        # At once: the worker is at work again while its results are being read.
-                        self.send(self._waiting.popleft())
         return outcomes + self._late() if self._deadlines else outcomes
+
+    def _heard(self, worker: Worker) -> Optional[Outcome]:
+        """Read what a worker says, and give it more; return how the parcel it was at work on ended, if it has."""
+        self._deadlines.pop(worker, None)
+        parcel = self._busy[worker][0]
+        try:
+            outcome, missing = self._received(worker, parcel)
+        except WorkerGone as gone:
+            self._lose(worker)
+            return Outcome(parcel.key, [], Died(gone.exitcode))
+        except Exception as error:
+            self._lose(worker)
+            return Outcome(parcel.key, [], error)
+        if len(outcome.parts) == 1:
+            self._note(worker, decode_notice(outcome.parts[0]))
+            return None
+        behind = self._busy.pop(worker)[1:]
+        if behind:
+            self._busy[worker] = behind
+        else:
+            self._idle.append(worker)
+            self._pool.leave(self)
+        if missing:
+            # The worker keeps a bounded number of parts, and has let go of some that it once had.
+            worker.known.difference_update(missing)
+            self.send(parcel)
+            return None
+        if self._pool.wanted(self):
+            self._release_idle()
+        elif self._waiting and self._idle:
+            # At once: the worker is at work again while its results are being read.
+            self.send(self._waiting.popleft())
+        return outcome
 
     def _note(self, worker: Worker, notice: Notice) -> None:
         if notice.name:
@@ -172,8 +212,7 @@ class PoolCourier:
         for worker, (deadline, notice) in list(self._deadlines.items()):
             if deadline <= now:
                 del self._deadlines[worker]
-                parcel = self._busy.pop(worker)
-                self._discard(worker)
+                parcel = self._lose(worker)
                 outcomes.append(Outcome(parcel.key, [], Late(notice.name, notice.seconds)))
         return outcomes
 
@@ -204,6 +243,13 @@ class PoolCourier:
             else:
                 self._pool.release(worker)
 
+    def _lose(self, worker: Worker) -> Parcel:
+        """Forget a worker that was at work; return that parcel. What waited behind it is sent to another."""
+        parcel, *behind = self._busy.pop(worker)
+        self._waiting.extendleft(behind)
+        self._discard(worker)
+        return parcel
+
     def _discard(self, worker: Worker) -> None:
         self._mapped.pop(worker, None)
         self._pool.discard(worker)
@@ -222,6 +268,7 @@ class PoolCourier:
         if self._closed:
             return
         self._closed = True
+        self._pool.leave(self)
         for worker in self._busy:
             self._pool.discard(worker)
         self._busy.clear()

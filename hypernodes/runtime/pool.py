@@ -26,6 +26,7 @@ from hypernodes.errors import ClosedError
 from hypernodes.runtime import process
 from hypernodes.runtime.channel import Connection, Target
 from hypernodes.runtime.process import Worker, WorkerGone
+from hypernodes.runtime.turns import Asker, Turns
 
 __all__ = ["Connection", "Target", "Worker", "WorkerGone", "WorkerPool"]
 
@@ -54,10 +55,11 @@ class WorkerPool:
         self.max_workers = max_workers
         self._target = target
         self._name = name
-        self._changed = threading.Condition()  # guards the rest; notified when a lease, a place or the pool ends
+        self._lock = threading.RLock()  # guards the rest; reentrant, as a garbage collection within may end a run
         self._idle: List[Worker] = []  # most recently used last
         self._leased: Set[Worker] = set()
         self._starting = 0
+        self._turns = Turns()
         self._closed = False
         _pools.add(self)
 
@@ -71,17 +73,29 @@ class WorkerPool:
         """How many of them wait for a lease."""
         return len(self._idle)
 
-    def acquire(self) -> Optional[Worker]:
+    @property
+    def _free(self) -> int:
+        return self.max_workers - len(self._leased) - self._starting
+
+    def acquire(self, asker: Optional[Asker] = None) -> Optional[Worker]:
         """Lease a worker: the idle one used last, or a new one while there are fewer than `max_workers`, or None.
+
+        An `asker` that gets None is rung when it is its turn, before those who ask later.
 
         Raises
         ------
         ClosedError
             After `close`.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise ClosedError(_WHAT)
+            if self._free <= 0 or (asker is not None and not self._turns.may_take(asker, self._free)):
+                if asker is not None:
+                    self._turns.ask(asker)
+                return None
+            if asker is not None:
+                self._turns.leave(asker)
             while self._idle:
                 worker = self._idle.pop()
                 if worker.is_quiet():
@@ -89,23 +103,25 @@ class WorkerPool:
                     return worker
                 worker.kill()
                 worker.drop()
-            if self.size >= self.max_workers:
-                return None
             self._starting += 1
         return self._start()
 
-    def wait_free(self, timeout: Optional[float] = None) -> None:
-        """Wait, at most `timeout` seconds, until `acquire` would not return None; another caller may be quicker."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._idle or self.size < self.max_workers, timeout)
+    def leave(self, asker: Asker) -> None:
+        """Note that an asker waits no longer."""
+        with self._lock:
+            self._turns.leave(asker)
+
+    def wanted(self, asker: Asker) -> bool:
+        """Return whether anybody but `asker` waits for a worker."""
+        return self._turns.others(asker)
 
     def release(self, worker: Worker) -> None:
         """End a lease. The worker must have answered all it was sent (else `discard` it); a dead one is dropped."""
-        with self._changed:
+        with self._lock:
             if worker in self._leased and worker.is_quiet():
                 self._leased.remove(worker)
                 self._idle.append(worker)
-                self._changed.notify_all()
+                self._turns.call(self._free)
                 return
         self.discard(worker)
 
@@ -113,19 +129,18 @@ class WorkerPool:
         """Kill a leased worker and forget it."""
         worker.kill()
         worker.drop()
-        with self._changed:
+        with self._lock:
             self._leased.discard(worker)
-            self._changed.notify_all()
+            self._turns.call(self._free)
 
     def close(self) -> None:
         """End all workers: the idle ones by asking, leased ones by killing, which their users see as ClosedError."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
             idle, self._idle = self._idle, []
             leased, self._leased = self._leased, set()
-            self._changed.notify_all()
         for worker in idle:
             worker.ask_to_end()
         for worker in leased:
@@ -152,11 +167,11 @@ class WorkerPool:
                 try:
                     worker = process.start(self._target, self._name)
                 finally:
-                    with self._changed:
+                    with self._lock:
                         self._starting -= 1
                         if worker is not None:
                             self._leased.add(worker)
-                        self._changed.notify_all()
+                        self._turns.call(self._free)
             if self._closed:
                 raise ClosedError(_WHAT)
         except BaseException:
@@ -168,12 +183,13 @@ class WorkerPool:
 
     def _after_fork(self) -> None:
         """Start anew in a forked child, where none of the parent's threads and leases exist."""
-        self._changed = threading.Condition()  # another thread of the parent may have held it
+        self._lock = threading.RLock()  # another thread of the parent may have held it
         for worker in (*self._idle, *self._leased):
             worker.disown()
         self._idle.clear()
         self._leased.clear()
         self._starting = 0
+        self._turns = Turns()
 
 
 _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()

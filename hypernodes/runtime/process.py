@@ -46,11 +46,15 @@ class Worker:
         Of the process.
     known : set of str
         Digests of what this worker already holds; kept by the caller, empty for a new process.
+    spare : int
+        Bytes that can be sent while the worker is at work, once: the pipe takes them whether or not somebody reads.
     """
 
     def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int) -> None:
         self.pid = pid
         self.known: Set[str] = set()
+        # A quarter: systems count what they need themselves, too.
+        self.spare = pipe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4
         self._pipe = pipe
         self._lifeline: Optional[int] = lifeline
         # Guards the process id, which may be another process's once it was waited for. Reentrant: a garbage collection
@@ -71,7 +75,8 @@ class Worker:
     def send(self, *parts: channel.Buffer, fds: Sequence[int] = ()) -> None:
         """Send one message, with duplicates of the descriptors `fds`.
 
-        The worker has to be waiting for one, else both sides may write and neither read.
+        The worker has to be waiting for one, else both sides may write and neither read; unless it is a message of at
+        most `spare` bytes, alone.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Ready process bundles and chunks of items in, parcels to worker processes out, and their answers back in.
 
-The seat of a run feeds the workers: one parcel is at each worker at a time, so the parent always knows which worker
-runs what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then
+The seat of a run feeds the workers: one parcel is at each worker at a time, and of quick items a small one behind it, so
+the parent always knows which worker runs what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then
 aim at a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. What a
 dead worker had is sent again, a chunk in pieces, until the item that kills its worker is alone. ::
 
@@ -39,7 +39,7 @@ TARGET_SECONDS = 0.05
 LEAST_SECONDS = 0.0025
 """Work in one chunk near the end of a map, where some workers may have nothing to do for as long: ten round trips."""
 
-GROWTH = 8
+GROWTH = 16
 """How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
 
 CHUNK_BYTES = 32 << 20
@@ -65,10 +65,10 @@ class Courier(Protocol):
         """Return whether a parcel could be sent now."""
 
     def room(self) -> bool:
-        """Return whether a parcel could be kept ready for the next worker that answers."""
+        """Return whether a parcel could be sent ahead, to be there when a worker has answered."""
 
     def send(self, parcel: Parcel) -> None:
-        """Send a parcel, with those of its parts that the worker does not hold; keep it when no worker is free."""
+        """Send a parcel, with those of its parts that the worker does not hold; ahead of its time if none is free."""
 
     def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
         """Block until an answer is here, the bell was rung, or `timeout` seconds have passed."""
@@ -186,7 +186,7 @@ class ProcessLane:
     def _take_ahead(self) -> Optional[Shipment]:
         """Take a chunk for the next worker that answers, so that it does not wait while one is made.
 
-        Not of slow items, which should go to whoever is free, nor towards the end, where chunks even the tail.
+        Not of slow items, which should go to whoever is free, nor towards the end, which chunks even out.
         """
         map_run = self._steady
         if map_run is not None and map_run.next >= map_run.total:
@@ -195,7 +195,7 @@ class ProcessLane:
             return None
         seconds, _ = map_run.pace
         left = (map_run.total - map_run.next) * seconds
-        if seconds > TARGET_SECONDS or left < 2 * self._workers * TARGET_SECONDS:
+        if seconds > TARGET_SECONDS or left < 8 * self._workers * max(seconds, LEAST_SECONDS):
             return None
         chunk = self._run.schedule.take_ahead(map_run)
         return None if chunk is None else Shipment.of(chunk)

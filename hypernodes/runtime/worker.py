@@ -260,16 +260,20 @@ def _execute(
     exports = program.exports
     completed = 0
     slots: Slots = []
+    # `execute` would only go on to the one segment that most bodies have.
+    shape: Any
+    table: Any
+    shape, table = code[0] if len(code) == 1 else (execute, code)
     try:
         if len(exports) == 1:
             (only,) = exports
             for slots in frames:
-                context().run(execute, code, slots)
+                context().run(shape, table, slots)
                 results.append(slots[only])
                 completed += 1
         else:
             for slots in frames:
-                context().run(execute, code, slots)
+                context().run(shape, table, slots)
                 results.extend([slots[slot] for slot in exports])
                 completed += 1
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Quick items: a chunk is kept ready while every worker is busy, and nothing of it is lost, whatever happens.
+"""Quick items: a chunk is sent ahead while every worker is busy, and nothing of it is lost, whatever happens.
 
 Chunks usually hold 50 ms of work. Here they hold a fraction of that, so that a small map has many.
 """
@@ -6,6 +6,9 @@ Chunks usually hold 50 ms of work. Here they hold a fraction of that, so that a 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -31,17 +34,17 @@ def work(x, bad, how):
 
 @pytest.fixture
 def kept(monkeypatch):
-    """How many parcels were kept by a courier, with small chunks."""
+    """Of all parcels for which no worker was free whether one was sent ahead, with small chunks."""
     monkeypatch.setattr(processes, "TARGET_SECONDS", 0.0005)
+    monkeypatch.setattr(processes, "LEAST_SECONDS", 0.0001)
     counted = []
-    send = PoolCourier.send
+    sent_ahead = PoolCourier._sent_ahead
 
-    def sent(courier, parcel):
-        before = len(courier._waiting)
-        send(courier, parcel)
-        counted.append(len(courier._waiting) > before)
+    def noted(courier, parcel):
+        counted.append(sent_ahead(courier, parcel))
+        return counted[-1]
 
-    monkeypatch.setattr(PoolCourier, "send", sent)
+    monkeypatch.setattr(PoolCourier, "_sent_ahead", noted)
     return counted
 
 
@@ -80,6 +83,47 @@ def test_only_the_failure_is_missing(kept, pipeline, how, bad):
     result = pipeline.map({"x": range(ITEMS), "bad": bad, "how": how}, "x", error_policy="collect")
     check(result, [bad])
     assert [failure.item for failure in result.failures] == [bad]
+
+
+@pytest.mark.parametrize(("given", "made"), [(2000, 1), (1, 20_000), (2000, 20_000)])
+def test_whatever_their_size(kept, given, made):
+    """Neither side waits for the other to read, however much there is to write."""
+    nodes = [node(output_name="y")(lambda x: x[:1] * made)]
+    xs = [b"%d" % (n % 10) * given for n in range(ITEMS)]
+    with LocalBackend("sequential", "parallel", max_workers=2) as backend:
+        ys = Pipeline(nodes=nodes, backend=backend).map({"x": xs}, "x")["y"]
+    assert ys == [x[:1] * made for x in xs]
+    assert all(kept) if given == 1 else not all(kept)
+
+
+def linger(x, flag):
+    if not os.path.exists(flag):
+        time.sleep(0.002)
+    return os.path.exists(flag)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_small_map_does_not_wait_for_a_large_one(tmp_path, workers):
+    """The large one would take 20 seconds of its workers, or until the small one is done."""
+    flag, begun = tmp_path / "small map is done", threading.Event()
+    with LocalBackend("sequential", "parallel", max_workers=workers) as backend:
+        pipeline = Pipeline(nodes=[node(output_name="y")(linger)], backend=backend)
+
+        def feed():
+            for number in range(10_000 * workers):
+                if number == 100:
+                    begun.set()
+                yield number
+
+        with ThreadPoolExecutor() as threads:
+            stream = pipeline.stream({"x": feed(), "flag": str(flag)}, "x")
+            large = threads.submit(lambda: sum(outputs["y"] for _, outputs in stream))
+            whole = threads.submit(pipeline.map, {"x": range(10_000 * workers), "flag": str(flag)}, "x")
+            begun.wait()
+            pipeline.map({"x": [1, 2], "flag": str(flag)}, "x")
+            flag.touch()
+            assert large.result()
+            assert any(whole.result()["y"])
 
 
 def test_slow_items_are_never_kept(kept, monkeypatch):

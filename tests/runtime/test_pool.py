@@ -23,7 +23,7 @@ from runtime import pool_targets
 from runtime.pool_targets import echo, obey
 
 from hypernodes.errors import ClosedError
-from hypernodes.runtime import channel, process
+from hypernodes.runtime import channel, process, turns
 from hypernodes.runtime.pool import WorkerGone, WorkerPool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,15 +182,23 @@ def test_a_worker_with_half_a_message_is_not_reused(pool, monkeypatch):
     assert pool.size == 0
 
 
+class Bell(threading.Event):
+    """Somebody who asks for workers."""
+
+    ring = threading.Event.set
+
+
 def test_eight_threads_share_three_workers():
     pool, seen, wrong = WorkerPool(3, echo), set(), []
 
     def use(number: int) -> None:
+        bell = Bell()
         for turn in range(40):
-            worker = pool.acquire()
+            worker = pool.acquire(bell)
             while worker is None:
-                pool.wait_free(10)
-                worker = pool.acquire()
+                bell.wait(10)
+                bell.clear()
+                worker = pool.acquire(bell)
             seen.add(worker.pid)
             text = b"%d %d" % (number, turn)
             try:
@@ -215,24 +223,45 @@ def test_eight_threads_share_three_workers():
     wait_gone(seen)
 
 
-@pytest.mark.parametrize("event", ["release", "discard", "close"])
-def test_wait_free_is_woken(event):
+@pytest.mark.parametrize("event", ["release", "discard"])
+def test_first_come_first_served(event):
     pool = WorkerPool(1, echo)
-    worker = pool.acquire()
-    before = time.monotonic()
-    pool.wait_free(0.05)
-    assert time.monotonic() - before >= 0.05, "nothing was free"
-    waiter = threading.Thread(target=pool.wait_free, args=(None,))
-    waiter.start()
-    if event == "close":
-        pool.close()
-    else:
-        getattr(pool, event)(worker)
-    waiter.join(10)
-    assert not waiter.is_alive()
-    pool.wait_free(None)  # a release that came first is not missed
-    pool.close()
+    worker, holder, first, second = pool.acquire(), Bell(), Bell(), Bell()
+    assert not pool.wanted(holder)
+    assert pool.acquire(first) is None
+    assert not pool.wanted(first)
+    assert pool.acquire(second) is None
+    assert pool.wanted(first)
+    assert pool.wanted(holder)
+    getattr(pool, event)(worker)
+    assert first.is_set()
+    assert not second.is_set()
+    assert pool.acquire(second) is None, "it is the first one's"
+    assert pool.acquire(holder) is None
+    worker = pool.acquire(first)
+    assert worker is not None
+    assert pool.acquire(first) is None, "it has one, and is the last to get another"
+    pool.leave(second)
     pool.release(worker)
+    assert holder.is_set()
+    assert not first.is_set() or pool.acquire(first) is None
+    pool.close()
+
+
+def test_who_does_not_come_loses_the_turn(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(turns.time, "monotonic", lambda: clock[0])
+    order, absent, present = turns.Turns(), Bell(), Bell()
+    order.ask(absent)
+    order.ask(present)
+    clock[0] += 1000
+    assert not order.may_take(present, 1), "nobody has called the other yet"
+    order.call(1)
+    assert not order.may_take(present, 1)
+    assert order.may_take(present, 2)
+    clock[0] += 1
+    assert order.may_take(present, 1)
+    assert not order.others(present)
 
 
 # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

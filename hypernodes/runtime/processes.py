@@ -1,9 +1,10 @@
 """Ready process bundles and chunks of items in, parcels to worker processes out, and their answers back in.
 
-The seat of a run feeds the workers: one parcel is at each worker at a time, and of quick items a small one behind it, so
-the parent always knows which worker runs what, and neither side can wait for the other to read. Chunks start small, to learn what an item costs, and then
-aim at a fixed amount of work; towards the end of a map they shrink, so that the last workers finish together. What a
-dead worker had is sent again, a chunk in pieces, until the item that kills its worker is alone. ::
+The seat of a run feeds the workers: one parcel is at each worker at a time, and of quick items a small one behind it,
+so the parent always knows which worker runs what, and neither side can wait for the other to read. Chunks start small,
+to learn what an item costs, and then aim at a fixed amount of work; towards the end of a map they shrink, so that the
+last workers finish together. What a dead worker had is sent again, a chunk in pieces, until the item that kills its
+worker is alone. ::
 
     Schedule ─take─▶ Shipment ─dumps─▶ Parcel ─Courier═▶ worker ═Courier─▶ Shipment ─loads─▶ finish
                         ▲                                                     │

@@ -134,6 +134,11 @@ class LoopLanes:
         self._poked = False
         self._tasks: Set[asyncio.Task[None]] = set()
 
+    @property
+    def active(self) -> bool:
+        """Whether any lane has not ended."""
+        return bool(self._tasks)
+
     def poke(self) -> None:
         """Say that a coroutine bundle is ready; called under the run's lock, from any thread."""
         if not self._poked:

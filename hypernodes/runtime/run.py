@@ -289,8 +289,12 @@ class Run:
             self._wind_down()
         if self.processes is not None:
             self.processes.abandon()
-        while not self.schedule.done:
+        # Not until the schedule is done: what the seat itself had in hand when it failed will never be finished.
+        while not self.schedule.done and self._lanes_at_work():
             time.sleep(PATIENCE)
+
+    def _lanes_at_work(self) -> bool:
+        return (self.threads is not None and self.threads.active > 0) or (self.loop is not None and self.loop.active)
 
     def _close(self) -> None:
         with self.lock:

@@ -11,6 +11,7 @@ import pytest
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.runtime.run import Run
 from hypernodes.runtime.services import Services
+from hypernodes.runtime.shipments import Shipment
 
 PATIENCE = 20
 
@@ -214,3 +215,19 @@ def test_a_seat_sleeps_while_lanes_come_home(stopped, monkeypatch):
     with LocalBackend("async", max_workers=2) as backend, pytest.raises(Boom):
         Pipeline(nodes=[slow, fail], backend=backend).run({"x": 0})
     assert len(looks) < 20
+
+
+@pytest.mark.parametrize("nodes", ["sequential", "threaded", "parallel"])
+def test_a_fault_of_the_engine_itself_ends_the_run(nodes, monkeypatch):
+    """What the seat had taken and not yet sent is lost with it, and nobody waits for that."""
+
+    def broken(task):
+        raise MemoryError("no shipment for you")
+
+    monkeypatch.setattr(Shipment, "of", broken)
+    with LocalBackend(nodes, "parallel", max_workers=2) as backend:
+        pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: x + 1)], backend=backend)
+        with pytest.raises(MemoryError, match="no shipment"):
+            pipeline.map({"x": range(10)}, "x")
+        monkeypatch.undo()
+        assert pipeline.map({"x": range(3)}, "x")["y"] == [1, 2, 3]

@@ -109,7 +109,8 @@ def _best_chunk(pool: Any, fn: Callable[[int], int], xs: List[int]) -> int:
         pool.map(fn, xs, chunk)
         return time.perf_counter() - started
 
-    return min([chunk for chunk in CHUNKS if chunk <= len(xs)], key=seconds)
+    own = -(-len(xs) // (4 * pool._processes))  # what the pool takes when it is not told
+    return min([*[chunk for chunk in CHUNKS if chunk <= len(xs)], own], key=seconds)
 
 
 def _peers(stack: ExitStack, workers: int, fn: Callable[[Any], Any], xs: List[Any]) -> Dict[str, Callable[[], object]]:

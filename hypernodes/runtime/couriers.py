@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
+import select
 import time
 from collections import deque
 from concurrent.futures import Executor, Future
-from multiprocessing.connection import wait
 from operator import itemgetter
 from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
 
@@ -43,6 +44,7 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[
         parcel.observed,
         parcel.collects,
         parcel.delay,
+        parcel.budget,
     )
     memories = [part.memory if part.digest not in held else None for part in parcel.shared]
     header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
@@ -146,21 +148,33 @@ class PoolCourier:
         self._release_idle()
         if not self._busy and not self._rung:
             # Every worker is with other runs, or there is nothing to send: the bell tells of both.
-            ready = wait([self._bell], 0.05)
-        else:
-            sources: List[Any] = [self._bell, *self._busy]
-            ready = wait(sources, self._until_deadline(timeout))
+            timeout = 0.05
+        elif self._deadlines:
+            timeout = self._until_deadline(timeout)
         outcomes: List[Outcome] = []
-        for source in ready:
-            if source == self._bell:
+        for worker in self._ready(timeout):
+            outcome = self._heard(worker)
+            if outcome is not None:
+                outcomes.append(outcome)
+        return outcomes + self._late() if self._deadlines else outcomes
+
+    def _ready(self, timeout: Optional[float]) -> List[Worker]:
+        """Block until a worker has said something, or the bell was rung, or the time is up; return who has."""
+        waiting = select.poll()
+        waiting.register(self._bell, select.POLLIN)
+        by_descriptor = {worker.fileno(): worker for worker in self._busy}
+        for descriptor in by_descriptor:
+            waiting.register(descriptor, select.POLLIN)
+        # Rounded up: a little too early, it would be asked again and again until the time has come.
+        events = waiting.poll(None if timeout is None else math.ceil(timeout * 1000))
+        found = []
+        for descriptor, _ in events:
+            if descriptor == self._bell:
                 os.read(self._bell, 4096)
                 self._rung = False
             else:
-                assert isinstance(source, Worker)
-                outcome = self._heard(source)
-                if outcome is not None:
-                    outcomes.append(outcome)
-        return outcomes + self._late() if self._deadlines else outcomes
+                found.append(by_descriptor[descriptor])
+        return found
 
     def _heard(self, worker: Worker) -> Optional[Outcome]:
         """Read what a worker says, and give it more; return how the parcel it was at work on ended, if it has."""
@@ -200,8 +214,6 @@ class PoolCourier:
             self._deadlines[worker] = (time.monotonic() + notice.seconds, notice)
 
     def _until_deadline(self, timeout: Optional[float]) -> Optional[float]:
-        if not self._deadlines:
-            return timeout
         left = max(0.0, min(self._deadlines.values(), key=itemgetter(0))[0] - time.monotonic())
         return left if timeout is None else min(left, timeout)
 

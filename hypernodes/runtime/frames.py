@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from hypernodes.lowering.plan import MapStep
@@ -33,7 +34,8 @@ class MapRun:
     `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come. The
     rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
     item brings and answers, `sent` how the imports of each bundle travel, `large` the values that all items share and
-    that travel alone, by slot.
+    that travel alone, by slot. `returned` are rows that were taken and not begun: the index of the first, and the rows
+    laid end to end.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class MapRun:
         "over",
         "pace",
         "priority",
+        "returned",
         "rows",
         "running",
         "sent",
@@ -78,6 +81,35 @@ class MapRun:
         self.weight: Tuple[int, int] = (0, 0)
         self.sent: Dict[int, Any] = {}
         self.large: Dict[int, Any] = {}
+        self.returned: List[Tuple[int, List[Any]]] = []
+
+    @property
+    def more(self) -> bool:
+        """Whether there are rows to take."""
+        return self.next < self.total or bool(self.returned)
+
+    @property
+    def left(self) -> int:
+        """How many rows there are to take."""
+        return self.total - self.next + sum([len(flat) for _, flat in self.returned]) // len(self.step.axes)
+
+    def take(self, count: int) -> Chunk:
+        """Return the next rows, `count` at the most."""
+        if not self.returned:
+            chunk = Chunk(self, self.next, list(chain.from_iterable(islice(self.rows, count))))
+            self.next += chunk.count
+            return chunk
+        start, flat = self.returned.pop()
+        cut = count * len(self.step.axes)
+        if cut < len(flat):
+            self.returned.append((start + count, flat[cut:]))
+            flat = flat[:cut]
+        return Chunk(self, start, flat)
+
+    def give_back(self, chunk: Chunk, completed: int) -> None:
+        """Put back the rows of a chunk behind the first `completed` ones."""
+        if completed < chunk.count:
+            self.returned.append((chunk.start + completed, chunk.flat[completed * chunk.width :]))
 
 
 class Item(Frame):
@@ -110,15 +142,20 @@ class BundleTask:
 
 
 class Chunk(BundleTask):
-    """Items of a map, from index `start` on, whose straight body one worker process runs for each of `rows`."""
+    """Items of a map, from index `start` on, whose straight body one worker process runs for each of their rows.
 
-    __slots__ = ("map_run", "rows", "start")
+    `count` rows are laid end to end in `flat`, `width` values each.
+    """
 
-    def __init__(self, map_run: MapRun, start: int, rows: List[Tuple[Any, ...]]) -> None:
+    __slots__ = ("count", "flat", "map_run", "start", "width")
+
+    def __init__(self, map_run: MapRun, start: int, flat: List[Any]) -> None:
         super().__init__(map_run.frame, map_run.bundle)
         self.map_run = map_run
         self.start = start
-        self.rows = rows
+        self.flat = flat
+        self.width = len(map_run.step.axes)
+        self.count = len(flat) // self.width
 
 
 Task = Union[Item, BundleTask]

@@ -178,7 +178,7 @@ def take(fds: Sequence[int], *sizes: Sequence[int]) -> List[Optional[Segment]]:
     return [next(arrived) if own else None for own in sizes]
 
 
-def lifted(values: Sequence[Any]) -> Sequence[Any]:
+def lifted(values: List[Any]) -> List[Any]:
     """Return values of which large `bytes` are made to go apart, as the buffers of arrays do by themselves."""
     if bytes not in set(map(type, values)):
         return values

@@ -77,20 +77,21 @@ class Packer:
         map_run, bundle = task.map_run, shipment.bundle
         sent = self._sent(task, bundle)
         first = task.start + shipment.start
-        rows = shipment.rows
-        if sent.pick is not None:
-            rows = [sent.pick(row, number) for number, row in enumerate(rows, first)]
         # End to end: without a tuple for each row the pickle takes half the time, here and there.
-        flat = lifted(list(chain.from_iterable(rows)))
+        flat = shipment.flat
+        if sent.pick is not None:
+            rows = enumerate(zip(*[iter(flat)] * task.width), first)
+            flat = list(chain.from_iterable([sent.pick(row, number) for number, row in rows]))
+        flat = lifted(flat)
         try:
-            packed = self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, len(rows), flat))
+            packed = self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, shipment.count, flat))
         except NotPicklableError:
-            for number, row in enumerate(rows, first):
-                names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in sent.varying]
-                for name, value in zip(names, row):
-                    dumps(value, f"{name!r} of item {number} for {_readers(bundle)}")
+            names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in sent.varying]
+            for number, value in enumerate(flat):
+                row, column = divmod(number, len(names))
+                dumps(value, f"{names[column]!r} of item {first + row} for {_readers(bundle)}")
             raise
-        map_run.weight = (packed.nbytes // len(rows), map_run.weight[1])
+        map_run.weight = (packed.nbytes // shipment.count, map_run.weight[1])
         return packed
 
     def _pack(self, value: object) -> Packed:
@@ -137,7 +138,7 @@ class Packer:
         if outer is not None and source in _shared_slots(outer.step):
             return self._large(outer, source)
         if slot not in map_run.large:
-            packed = self._pack(lifted((map_run.template[slot],)))
+            packed = self._pack(lifted([map_run.template[slot]]))
             map_run.large[slot] = shared_part(packed) if packed.nbytes >= LARGE else None
             if packed.memory is not None:
                 self._memory.add(packed.memory)

@@ -1,9 +1,8 @@
 """Ready process bundles and chunks of items in, parcels to worker processes out, and their answers back in.
 
 The seat of a run feeds the workers: one parcel is at each worker at a time, and of quick items a small one behind it,
-so the parent always knows which worker runs what, and neither side can wait for the other to read. Chunks start small,
-to learn what an item costs, and then aim at a fixed amount of work; towards the end of a map they shrink, so that the
-last workers finish together. What a dead worker had is sent again, a chunk in pieces, until the item that kills its
+so the parent always knows which worker runs what, and neither side can wait for the other to read. How many items go
+together, `chunks` says. What a dead worker had is sent again, a chunk in pieces, until the item that kills its
 worker is alone. ::
 
     Schedule ─take─▶ Shipment ─dumps─▶ Parcel ─Courier═▶ worker ═Courier─▶ Shipment ─loads─▶ finish
@@ -13,6 +12,7 @@ worker is alone. ::
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Se
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, calls_in
 from hypernodes.pickling import loads
+from hypernodes.runtime import chunks
 from hypernodes.runtime.collect import lost
 from hypernodes.runtime.failures import received
 from hypernodes.runtime.faults import add_note
@@ -33,22 +34,6 @@ from hypernodes.runtime.wire import Died, Late, Outcome, Parcel, decode_answer, 
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
-
-TARGET_SECONDS = 0.05
-"""Work in one chunk: large beside a round trip (a fifth of a millisecond), small beside a person's patience."""
-
-LEAST_SECONDS = 0.0025
-"""Work in one chunk near the end of a map, where some workers may have nothing to do for as long: ten round trips."""
-
-GROWTH = 16
-"""How much larger than the last chunk the next may be: slow items must not be found in the middle of a huge one."""
-
-CHUNK_BYTES = 32 << 20
-"""Bytes that the rows and results of one chunk should not exceed: what is in flight stays within this per worker, and
-the memory of one result waits for no more than this to be collected."""
-
-WINDOW = 4096
-"""The most items of a stream on their way, however fast they are: their rows and results are all in memory."""
 
 
 class Courier(Protocol):
@@ -102,30 +87,33 @@ class ProcessLane:
         run.bell = _CourierBell(self._courier)
 
     def chunk(self, map_run: MapRun) -> int:
-        """Return how many items the next chunk of a map holds: guided self-scheduling around a target of seconds."""
-        # Polychronopoulos and Kuck, "Guided self-scheduling" (1987): a share of what is left, halved to even the tail,
-        # which is not in sight while more rows may come.
-        workers, left, worth = min(self._workers, map_run.width), map_run.total - map_run.next, self._worth(map_run)
+        """Return how many items the next chunk of a map holds."""
+        workers = min(self._workers, map_run.width)
+        left = map_run.left
         if map_run.open:
-            return max(1, round(min(worth, left / workers)))
-        # Towards the end shares become too small for their trips: those are given out whole.
+            return chunks.of_open(workers, left, self._worth(map_run))
         seconds, _ = map_run.pace
-        floor = min(LEAST_SECONDS / seconds, left) if seconds > 0 else 1
-        return max(1, round(min(worth, max(left / (2 * workers), floor))))
+        return chunks.of_closed(workers, left, self._unfinished(map_run, seconds), self._worth(map_run), seconds)
+
+    def _unfinished(self, map_run: MapRun, seconds: float) -> float:
+        """Return about how many items of a map are at the workers and not done."""
+        now = time.monotonic()
+        return sum(
+            [
+                chunks.unfinished(shipment.count, now - shipment.sent, seconds)
+                for shipment in self._out.values()
+                if isinstance(shipment.task, Chunk) and shipment.task.map_run is map_run
+            ]
+        )
 
     def window(self, map_run: MapRun) -> int:
         """Return how many items of a fed map may be on their way: chunks at the workers, in wait, and handed over."""
-        width = min(self._workers, map_run.width)
-        return max(2 * width, min(WINDOW, int(3 * width * self._worth(map_run))))
+        return chunks.window(min(self._workers, map_run.width), self._worth(map_run))
 
     def _worth(self, map_run: MapRun) -> float:
         """Return how many items make a chunk worth its trip, as far as the last one tells."""
-        seconds, last = map_run.pace
-        if not last or map_run.linked.timed:
-            # An item that is late takes its worker with it; others must not go with them.
-            return 1
-        by_time = TARGET_SECONDS / seconds if seconds > 0 else last * GROWTH
-        return min(by_time, last * GROWTH, CHUNK_BYTES / max(1, sum(map_run.weight)))
+        # An item that is late takes its worker with it; others must not go with them.
+        return 1 if map_run.linked.timed else chunks.worth(map_run.pace, sum(map_run.weight))
 
     def serve(self) -> None:
         """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
@@ -142,6 +130,7 @@ class ProcessLane:
                 run.threads.add()
             if shipment is not None:
                 self._send(shipment)
+                continue  # another worker may be free as well
             if inline is not None:
                 error = run.run_here(inline)
                 with run.lock:
@@ -150,7 +139,7 @@ class ProcessLane:
                 return
             elif stopped and (self._out or self._again):
                 self.abandon()
-            elif shipment is None or self._out:
+            else:
                 self._wait()
 
     def _wait(self) -> None:
@@ -190,13 +179,12 @@ class ProcessLane:
         Not of slow items, which should go to whoever is free, nor towards the end, which chunks even out.
         """
         map_run = self._steady
-        if map_run is not None and map_run.next >= map_run.total:
+        if map_run is not None and not map_run.more:
             map_run = self._steady = None
         if map_run is None or map_run.open or map_run.linked.timed or not self._courier.room():
             return None
         seconds, _ = map_run.pace
-        left = (map_run.total - map_run.next) * seconds
-        if seconds > TARGET_SECONDS or left < 8 * self._workers * max(seconds, LEAST_SECONDS):
+        if not chunks.may_go_ahead(self._workers, map_run.left, seconds):
             return None
         chunk = self._run.schedule.take_ahead(map_run)
         return None if chunk is None else Shipment.of(chunk)
@@ -211,17 +199,23 @@ class ProcessLane:
             return
         try:
             rows = self._packer.rows(shipment)
+            shipment.sent = time.monotonic()
             self._out[id(shipment)] = shipment
             program, surroundings = shipment.linked.parts[shipment.bundle.index], self._surroundings
-            options = (self._observed, self._collects, shipment.delay)
+            options = (self._observed, self._collects, shipment.delay, self._budget(shipment))
             self._courier.send(Parcel(id(shipment), program, surroundings, shared, rows, *options))
         except BaseException as error:
             self._out.pop(id(shipment), None)
             with self._run.lock:
                 self._failed(shipment, error, in_items=True)
             return
-        # Another worker may be free as well: look again before waiting.
-        self._courier.ring()
+
+    def _budget(self, shipment: Shipment) -> float:
+        """Return the seconds after which the rest of a chunk comes back; pieces of a lost one are small as they are."""
+        task = shipment.task
+        if not isinstance(task, Chunk) or shipment.is_piece:
+            return math.inf
+        return chunks.budget(task.count, task.map_run.pace[0])
 
     def _receive(self, outcome: Outcome) -> None:
         key, parts, fault, memory = outcome
@@ -230,6 +224,7 @@ class ProcessLane:
         error: Optional[BaseException] = None
         unread = False
         values: Any = None
+        completed = 0
         if isinstance(fault, (Died, Late)):
             error = self._lost(shipment, fault) if isinstance(fault, Died) else self._timed_out(shipment, fault)
             if error is None:
@@ -243,6 +238,7 @@ class ProcessLane:
                     for event in loads(parts[2]):  # type: ignore[attr-defined]
                         self._events(event)
                 if header.ok:
+                    completed = header.completed
                     values = results_of(shipment, parts[1], memory)
                 else:
                     error = received(parts[1])
@@ -257,15 +253,15 @@ class ProcessLane:
             if error is not None:
                 self._failed(shipment, error, in_items=unread)
             else:
-                self._arrived(shipment, values)
+                self._arrived(shipment, values, completed)
 
-    def _arrived(self, shipment: Shipment, values: Sequence[Any]) -> None:
-        """Hand results, laid end to end, to the schedule. Under the lock."""
+    def _arrived(self, shipment: Shipment, values: Sequence[Any], completed: int) -> None:
+        """Hand the results of `completed` items, laid end to end, to the schedule. Under the lock."""
         task, schedule = shipment.task, self._run.schedule
         if isinstance(task, Chunk):
             whole = shipment.put_in(values)
             if whole is not None:
-                schedule.finish_chunk(task, whole)
+                schedule.finish_chunk(task, whole, task.count if shipment.is_piece else completed)
         else:
             for slot, value in zip(shipment.bundle.exports, values):
                 task.frame.slots[slot] = value
@@ -278,7 +274,7 @@ class ProcessLane:
         elif in_items and shipment.count > 1:
             self._again.extend(shipment.pieces())
         else:
-            self._arrived(shipment, lost(shipment, error))
+            self._arrived(shipment, lost(shipment, error), shipment.count)
 
     def _given_up(self, shipment: Shipment, error: BaseException) -> None:
         if shipment.gives_up():

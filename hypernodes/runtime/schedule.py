@@ -16,7 +16,6 @@ advance side by side. At most `limit` tasks are out at once, over all depths tog
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from itertools import islice
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import FRAMES, PROCESS
@@ -84,7 +83,7 @@ class Schedule:
 
     def count_ready(self, placement: str) -> int:
         """Return how many tasks more workers of that kind could take at once."""
-        items = sum([min(m.width - m.running, m.total - m.next) for m in self.streams[placement]])
+        items = sum([min(m.width - m.running, m.left) for m in self.streams[placement]])
         return min(self.limit - self.in_flight, len(self.ready[placement]) + items)
 
     def take(self, placement: str) -> Optional[Task]:
@@ -105,7 +104,7 @@ class Schedule:
         It counts as out, so that nothing is taken in its place when a worker is.
         """
         others = any(self.ready.values()) or any(self.streams.values())
-        if self.stopped or others or map_run.next >= map_run.total:
+        if self.stopped or others or not map_run.more:
             return None
         try:
             chunk = self._take_chunk(map_run)
@@ -125,15 +124,21 @@ class Schedule:
         else:
             self._guarded(self._bundle_done, task.frame, task.bundle)
 
-    def finish_chunk(self, chunk: Chunk, flat: Sequence[Any]) -> None:
-        """Count a chunk as done, with the results of its items laid end to end in `flat`."""
+    def finish_chunk(self, chunk: Chunk, flat: Sequence[Any], completed: Optional[int] = None) -> None:
+        """Count a chunk as done, with the results of its items laid end to end in `flat`.
+
+        When only the first `completed` of its items are done, the others are there to be taken again.
+        """
         self.in_flight -= 1
         if self.stopped:
             return
-        map_run, start, stop = chunk.map_run, chunk.start, chunk.start + len(chunk.rows)
-        width = len(map_run.columns)
+        map_run = chunk.map_run
+        if completed is None:
+            completed = chunk.count
+        start, stop, width = chunk.start, chunk.start + completed, len(map_run.columns)
         for number, column in enumerate(map_run.columns):
             column[start:stop] = flat[number::width]
+        map_run.give_back(chunk, completed)
         self._stream_on(map_run)
 
     def fail(self, task: Optional[Task], error: BaseException) -> None:
@@ -300,7 +305,7 @@ class Schedule:
         except Exception as error:
             self.fail(None, error)
             return None
-        if map_run.next >= map_run.total or map_run.running >= map_run.width:
+        if not map_run.more or map_run.running >= map_run.width:
             streams.pop(0)
         elif len(streams) > 1:
             # Maps of sibling frames take turns; the sort is stable, so the one just served is the last of its equals.
@@ -310,25 +315,25 @@ class Schedule:
         return task
 
     def _take_chunk(self, map_run: MapRun) -> Chunk:
-        start = map_run.next
-        rows = list(islice(map_run.rows, max(1, self._chunk(map_run))))
-        map_run.next += len(rows)
+        chunk = map_run.take(max(1, self._chunk(map_run)))
         map_run.running += 1
-        return Chunk(map_run, start, rows)
+        return chunk
 
     def _stream_on(self, map_run: MapRun) -> None:
         """Let a map go on after an item or a chunk: it may have been waiting for room within its width."""
         map_run.running -= 1
-        if map_run.next < map_run.total:
-            if map_run.running == map_run.width - 1:
+        if map_run.more:
+            if map_run.running < map_run.width:
                 self._queue(map_run)
         elif not map_run.running:
             self._guarded(self._map_done, map_run)
 
     def _queue(self, map_run: MapRun) -> None:
+        """Put a map into its stream, where it may be already."""
         streams = self.streams[map_run.linked.placements[0]]
-        streams.append(map_run)
-        streams.sort(key=_priority)
+        if not any(other is map_run for other in streams):
+            streams.append(map_run)
+            streams.sort(key=_priority)
 
     # -- the map whose rows are fed -----------------------------------------------------------------------------------
 
@@ -339,8 +344,7 @@ class Schedule:
         map_run = self._feed.push(row)
         if not map_run.linked.straight:
             self._guarded(self._open_frames, map_run)
-        elif map_run.next == map_run.total - 1 and map_run.running < map_run.width:
-            # It had run out of rows; otherwise it is in its stream, or comes back to it when there is room.
+        elif map_run.running < map_run.width:
             self._queue(map_run)
 
     def end_feed(self) -> None:
@@ -348,7 +352,7 @@ class Schedule:
         if self.over or self._feed is None:
             return
         map_run = self._feed.end()
-        if not map_run.running and map_run.next == map_run.total:
+        if not map_run.running and not map_run.more:
             self._guarded(self._map_done, map_run)
 
 

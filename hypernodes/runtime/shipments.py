@@ -8,7 +8,7 @@ again, until what kills its worker is one item. ::
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence
 
 from hypernodes.lowering.plan import Bundle
 from hypernodes.runtime.frames import Chunk, Task
@@ -25,10 +25,10 @@ class Shipment:
     """A task on its way: a bundle, or the items of a chunk from number `start` to before number `stop`.
 
     `losses` counts the workers that died with it, or with a larger shipment that it was a piece of; `lates` how often
-    its time was up. `delay` are seconds to wait before it is run again.
+    its time was up. `delay` are seconds to wait before it is run again; `sent` is the monotonic time at which it went.
     """
 
-    __slots__ = ("_puzzle", "delay", "lates", "losses", "start", "stop", "task")
+    __slots__ = ("_puzzle", "delay", "lates", "losses", "sent", "start", "stop", "task")
 
     def __init__(self, task: Task, start: int = 0, stop: int = 1) -> None:
         self.task = task
@@ -37,12 +37,13 @@ class Shipment:
         self.losses = 0
         self.lates = 0
         self.delay = 0.0
+        self.sent = 0.0
         self._puzzle: Optional[_Puzzle] = None
 
     @classmethod
     def of(cls, task: Task) -> Shipment:
         """Return the shipment of a whole task."""
-        return cls(task, 0, len(task.rows)) if isinstance(task, Chunk) else cls(task)
+        return cls(task, 0, task.count) if isinstance(task, Chunk) else cls(task)
 
     @property
     def linked(self) -> LinkedPlan:
@@ -55,14 +56,22 @@ class Shipment:
         return self.linked.plan.bundles[0 if isinstance(self.task, Chunk) else self.task.bundle]
 
     @property
-    def rows(self) -> Sequence[Tuple[Any, ...]]:
-        """The rows of its items; none for a bundle."""
-        return self.task.rows[self.start : self.stop] if isinstance(self.task, Chunk) else ()
+    def flat(self) -> List[Any]:
+        """The rows of its items, laid end to end; none for a bundle."""
+        task = self.task
+        if not isinstance(task, Chunk):
+            return []
+        return task.flat if self.count == task.count else task.flat[self.start * task.width : self.stop * task.width]
 
     @property
     def count(self) -> int:
         """How many items it holds; 1 for a bundle."""
         return self.stop - self.start
+
+    @property
+    def is_piece(self) -> bool:
+        """Whether it is a piece of a chunk that was lost."""
+        return self._puzzle is not None
 
     @property
     def place(self) -> Place:
@@ -110,7 +119,7 @@ class _Puzzle:
 
     def __init__(self, chunk: Chunk) -> None:
         self._width = len(chunk.map_run.columns)
-        self._left = len(chunk.rows)
+        self._left = chunk.count
         self._flat: List[Any] = [None] * (self._width * self._left)
         self.given_up = False
 

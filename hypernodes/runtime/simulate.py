@@ -131,7 +131,7 @@ class _Clock:
             map_run = task.map_run
             bundle = map_run.linked.plan.bundles[0]
             around = _address(task.frame)
-            frames = [(*around, (task.bundle, task.start + row)) for row in range(len(task.rows))]
+            frames = [(*around, (task.bundle, task.start + row)) for row in range(task.count)]
         else:
             bundle = task.frame.linked.plan.bundles[task.bundle]
             frames = [_address(task.frame)]
@@ -152,7 +152,7 @@ class _Clock:
 
     def end(self, task: Task) -> None:
         if isinstance(task, Chunk):
-            self.schedule.finish_chunk(task, [None] * (len(task.rows) * len(task.map_run.columns)))
+            self.schedule.finish_chunk(task, [None] * (task.count * len(task.map_run.columns)))
         else:
             self.schedule.finish(task)
 

@@ -9,6 +9,7 @@ any part asks a worker to let go of large memory; nothing is answered.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -20,6 +21,8 @@ from hypernodes.runtime.memory import Packed, Segment
 
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
+
+    After `budget` seconds no further row is begun, and the answer is for those that were.
 
     One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
     `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the shared values, when
@@ -33,12 +36,13 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
+    budget: float = math.inf
     shared_sizes: List[List[int]] = []
     row_sizes: List[int] = []
 
 
 class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
-    """How a parcel ended: items completed, whether all of them, and the seconds they took where they ran.
+    """How a parcel ended: items completed, whether all that were begun, and the seconds they took where they ran.
 
     `missing` are digests of parts that the worker no longer holds; the parcel has to be sent again with them. `sizes`
     are bytes of the results' large buffers; where there are any, a descriptor comes with the message.
@@ -127,6 +131,7 @@ class Parcel:
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
+    budget: float = math.inf
 
     @property
     def parts(self) -> List[Part]:

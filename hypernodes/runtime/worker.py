@@ -28,7 +28,7 @@ from hypernodes.runtime.channel import Connection
 from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.failures import portable
 from hypernodes.runtime.faults import located, makers
-from hypernodes.runtime.interpreter import Code, Slots, execute
+from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute, unary, unary_last
 from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.memory import Packed, Segment, count_mapped, lifted, pack, take
@@ -161,7 +161,8 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     Returns
     -------
     list of bytes
-        A header and the results of all rows laid end to end; or the header and the exception of the first that failed.
+        A header and the results of the rows laid end to end, of all there was time for; or the header and the exception
+        of the first that failed.
     """
     header = decode_parcel(parts[0])
     started = time.perf_counter()
@@ -193,15 +194,20 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         if header.delay:
             time.sleep(header.delay)
         started = time.perf_counter()
-        if scene is None:
-            slots[0] = _services
-            frames: Iterator[Slots] = _in_turn(slots, targets, rows)
+        until = started + header.budget
+        call = _only_call(code, targets, program.exports) if scene is None else None
+        if call is not None:
+            completed, failure = _execute_call(program, call, flat, context.copy, place, results, until)
         else:
-            sink = events.append if header.observed else silent
-            listener = _listener(header)
-            slots[0] = Scene(_services, sink, scene[0], scene[1], listener)
-            frames = _observed(slots, targets, rows, listener if place[2] >= 0 else None, place[2])
-        completed, failure = _execute(program, code, frames, context.copy, place, results)
+            if scene is None:
+                slots[0] = _services
+                frames: Iterator[Slots] = _in_turn(slots, targets, rows, until)
+            else:
+                sink = events.append if header.observed else silent
+                listener = _listener(header)
+                slots[0] = Scene(_services, sink, scene[0], scene[1], listener)
+                frames = _observed(slots, targets, rows, until, listener if place[2] >= 0 else None, place[2])
+            completed, failure = _execute(program, code, frames, context.copy, place, results)
         if failure is None:
             if header.collects:
                 _replace_unpicklable(results, program, place)
@@ -219,21 +225,26 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     return [*answered, dumps(events, "what a callback is told")] if events else answered
 
 
-def _in_turn(slots: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]]) -> Iterator[Slots]:
-    """Fill the same slots for one row after another, as the loop over the items of a map does."""
+def _in_turn(slots: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], until: float) -> Iterator[Slots]:
+    """Fill the same slots for one row after another, as the loop over the items of a map does, until the time is up."""
+    clock = time.perf_counter
     if len(targets) == 1:
         (only,) = targets
         for (slots[only],) in rows:
             yield slots
+            if clock() > until:
+                return
     else:
         for row in rows:
             for slot, value in zip(targets, row):
                 slots[slot] = value
             yield slots
+            if clock() > until:
+                return
 
 
 def _observed(
-    template: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], listener: Any, first: int
+    template: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], until: float, listener: Any, first: int
 ) -> Iterator[Slots]:
     """Fill slots of its own for each row, and tell the listener, where there is one, when items start and end."""
     for number, row in enumerate(rows, first):
@@ -245,6 +256,8 @@ def _observed(
         yield slots
         if listener is not None:
             listener.item_ended(slots)
+        if time.perf_counter() > until:
+            return
 
 
 def _execute(
@@ -256,7 +269,6 @@ def _execute(
     results: List[Any],
 ) -> Tuple[int, Optional[BaseException]]:
     """Run code in one frame after another, each in a context of its own; return how many ended, and what one raised."""
-    pipeline, items, first = place
     exports = program.exports
     completed = 0
     slots: Slots = []
@@ -277,10 +289,48 @@ def _execute(
                 results.extend([slots[slot] for slot in exports])
                 completed += 1
     except BaseException as error:
-        # Raised again in here, it would lose what it was raised from.
-        own = (*items, first + completed) if first >= 0 else items
-        return completed, located(error, program.steps, slots, pipeline, own)
+        return completed, _located(error, program, slots, place, completed)
     return completed, None
+
+
+def _execute_call(
+    program: Program,
+    call: Tuple[Any, int, int],
+    values: Iterable[Any],
+    context: Callable[[], contextvars.Context],
+    place: Place,
+    results: List[Any],
+    until: float,
+) -> Tuple[int, Optional[BaseException]]:
+    """Do what `_execute` does for code that is one call of one value: no slots are needed until it fails."""
+    fn, slot, out = call
+    value: Any = None
+    add, clock = results.append, time.perf_counter
+    try:
+        for value in values:
+            add(context().run(fn, value))
+            if clock() > until:
+                break
+    except BaseException as error:
+        slots: Slots = [None] * program.size
+        slots[slot] = value
+        return len(results), _located(StepFailed(out, error), program, slots, place, len(results))
+    return len(results), None
+
+
+def _only_call(code: Code, imports: Sequence[int], exports: Sequence[int]) -> Optional[Tuple[Any, int, int]]:
+    """Return the call that code consists of, when it takes the one import and makes the one export."""
+    if len(code) == 1 and code[0][0] in (unary, unary_last) and len(code[0][1]) == 1:
+        fn, slot, out = code[0][1][0]
+        if (slot,) == tuple(imports) and (out,) == tuple(exports):
+            return fn, slot, out
+    return None
+
+
+def _located(error: BaseException, program: Program, slots: Slots, place: Place, completed: int) -> BaseException:
+    # Returned, not raised: raised again it would lose what it was raised from.
+    pipeline, items, first = place
+    return located(error, program.steps, slots, pipeline, (*items, first + completed) if first >= 0 else items)
 
 
 def _replace_unpicklable(results: List[Any], program: Program, place: Place) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import WorkerDiedError
-from hypernodes.runtime import processes
+from hypernodes.runtime import chunks
 from hypernodes.runtime.couriers import PoolCourier
 
 ITEMS = 4000
@@ -35,8 +35,8 @@ def work(x, bad, how):
 @pytest.fixture
 def kept(monkeypatch):
     """Of all parcels for which no worker was free whether one was sent ahead, with small chunks."""
-    monkeypatch.setattr(processes, "TARGET_SECONDS", 0.0005)
-    monkeypatch.setattr(processes, "LEAST_SECONDS", 0.0001)
+    monkeypatch.setattr(chunks, "TARGET_SECONDS", 0.0005)
+    monkeypatch.setattr(chunks, "LEAST_SECONDS", 0.0001)
     counted = []
     sent_ahead = PoolCourier._sent_ahead
 
@@ -127,7 +127,7 @@ def test_a_small_map_does_not_wait_for_a_large_one(tmp_path, workers):
 
 
 def test_slow_items_are_never_kept(kept, monkeypatch):
-    monkeypatch.setattr(processes, "TARGET_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "TARGET_SECONDS", 0.0)
     with LocalBackend("sequential", "parallel", max_workers=2) as backend:
         Pipeline(nodes=[node(output_name="y")(work)], backend=backend).map({"x": range(50), "bad": -1, "how": ""}, "x")
     assert not any(kept)

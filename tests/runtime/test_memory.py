@@ -14,14 +14,12 @@ import re
 import socket
 import sys
 import threading
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.pickling import loads
-from hypernodes.runtime import channel, memory, processes
+from hypernodes.runtime import channel, memory
 from hypernodes.runtime.memory import LARGE, MAPPED_FROM, Segment, lifted, pack, take
 from hypernodes.runtime.wire import ParcelHeader, decode_answer, encode
 
@@ -503,23 +501,6 @@ def test_the_memory_of_results_is_gone_with_them(backend):
     assert memory.count_mapped() > before
     del results
     assert memory.count_mapped() == before
-
-
-def test_a_chunk_is_bounded_by_bytes():
-    lane = SimpleNamespace(_workers=2)
-    lane._worth = partial(processes.ProcessLane._worth, lane)
-    map_run = SimpleNamespace(
-        total=10_000,
-        next=0,
-        width=2,
-        open=False,
-        linked=SimpleNamespace(timed=False),
-        pace=(1e-6, 100),
-        weight=(1 << 20, 3 << 20),
-    )
-    assert processes.ProcessLane.chunk(lane, map_run) == processes.CHUNK_BYTES >> 22
-    map_run.weight = (1 << 30, 0)
-    assert processes.ProcessLane.chunk(lane, map_run) == 1
 
 
 # ── nothing is left ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -215,10 +215,10 @@ def test_a_straight_process_map_is_taken_in_chunks():
     driver = Driver(pipeline, {"x": range(10)}, "sequential", "parallel", 2, lambda run: next(sizes), map_over="x")
     first, second = driver.take_all(PROCESS)
     assert all(isinstance(task, Chunk) for task in (first, second))
-    assert [(task.start, len(task.rows)) for task in (first, second)] == [(0, 1), (1, 3)]
+    assert [(task.start, task.count) for task in (first, second)] == [(0, 1), (1, 3)]
     driver.schedule.finish_chunk(second, [-1, -2, -3])
     (third,) = driver.take_all(PROCESS)
-    assert (third.start, len(third.rows)) == (4, 6)
+    assert (third.start, third.count) == (4, 6)
     driver.schedule.finish_chunk(third, [-4, -5, -6, -7, -8, -9])
     assert not driver.schedule.done
     driver.schedule.finish_chunk(first, [0])

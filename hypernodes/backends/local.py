@@ -142,9 +142,9 @@ class LocalBackend:
     def courier(self) -> Any:
         """Return what carries the parcels of one run to worker processes."""
         # Imported at the first parallel run: loky and the pool cost more to import than all the rest.
-        from hypernodes.runtime.couriers import ExecutorCourier, PoolCourier
-        from hypernodes.runtime.pool import WorkerPool
-        from hypernodes.runtime.worker import server, share
+        from hypernodes.runtime.processes.couriers import ExecutorCourier, PoolCourier
+        from hypernodes.runtime.processes.pool import WorkerPool
+        from hypernodes.runtime.processes.worker import server, share
 
         if self._executor is not None and is_remote(self._executor):
             return ExecutorCourier(self._executor, self.max_workers)

@@ -8,7 +8,7 @@ from typing import Any, Iterator, List, Optional, Tuple, Union
 import attrs
 
 from hypernodes.errors import WorkerDiedError
-from hypernodes.runtime.failures import portable, received
+from hypernodes.runtime.processes.failures import portable, received
 
 Item = Union[None, int, Tuple[int, ...]]
 

@@ -18,7 +18,7 @@ from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import Awaited, Fill, Instruction
 from hypernodes.runtime.maps import map_columns
 from hypernodes.runtime.observe import Observer, Scene
-from hypernodes.runtime.shipments import Shipment
+from hypernodes.runtime.processes.shipments import Shipment
 
 
 class Collector:

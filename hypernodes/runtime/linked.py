@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, Bundle, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.link import Fill, Wrap, link, link_coroutine, link_filler
+from hypernodes.runtime.processes.wire import NOTHING, Part, part
 from hypernodes.runtime.stops import Stoppable
-from hypernodes.runtime.wire import NOTHING, Part, part
 
 
 class LinkedPlan:

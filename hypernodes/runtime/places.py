@@ -11,7 +11,7 @@ from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.faults import inside, located, tidy
 from hypernodes.runtime.frames import Chunk, Frame, Task
 from hypernodes.runtime.interpreter import StepFailed
-from hypernodes.runtime.wire import Place
+from hypernodes.runtime.processes.wire import Place
 
 
 def frame_place(frame: Optional[Frame]) -> Tuple[str, Tuple[int, ...]]:

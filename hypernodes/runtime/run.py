@@ -27,7 +27,7 @@ from hypernodes.runtime.interrupts import interruptible
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.loop import LoopLanes
 from hypernodes.runtime.maps import Listener
-from hypernodes.runtime.processes import Courier, ProcessLane
+from hypernodes.runtime.processes.lane import Courier, ProcessLane
 from hypernodes.runtime.schedule import Schedule
 from hypernodes.runtime.services import Services
 from hypernodes.runtime.stops import Stopped, enclose, is_stop, within

@@ -22,7 +22,7 @@ from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import NotPicklableError
-from hypernodes.runtime.failures import RemoteError, RemoteTraceback
+from hypernodes.runtime.processes.failures import RemoteError, RemoteTraceback
 
 groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Callable, Dict, List
 
-from hypernodes.runtime.channel import Connection
+from hypernodes.runtime.processes.channel import Connection
 
 Reply = List[bytes]
 

@@ -14,8 +14,8 @@ import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import WorkerDiedError
-from hypernodes.runtime import chunks
-from hypernodes.runtime.couriers import PoolCourier
+from hypernodes.runtime.processes import chunks
+from hypernodes.runtime.processes.couriers import PoolCourier
 
 ITEMS = 4000
 

@@ -12,7 +12,7 @@ import pytest
 from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
-from hypernodes.runtime import chunks
+from hypernodes.runtime.processes import chunks
 
 TRIP = 0.0003  # seconds between the end of a chunk and the begin of the next
 

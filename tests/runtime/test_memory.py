@@ -19,9 +19,9 @@ import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.pickling import loads
-from hypernodes.runtime import channel, memory
-from hypernodes.runtime.memory import LARGE, MAPPED_FROM, Segment, lifted, pack, take
-from hypernodes.runtime.wire import ParcelHeader, decode_answer, encode
+from hypernodes.runtime.processes import channel, memory
+from hypernodes.runtime.processes.memory import LARGE, MAPPED_FROM, Segment, lifted, pack, take
+from hypernodes.runtime.processes.wire import ParcelHeader, decode_answer, encode
 
 try:
     import numpy as np

@@ -23,8 +23,8 @@ from runtime import pool_targets
 from runtime.pool_targets import echo, obey
 
 from hypernodes.errors import ClosedError
-from hypernodes.runtime import channel, process, turns
-from hypernodes.runtime.pool import WorkerGone, WorkerPool
+from hypernodes.runtime.processes import channel, process, turns
+from hypernodes.runtime.processes.pool import WorkerGone, WorkerPool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -490,7 +490,7 @@ def script(tmp_path):
 
 HEAD = """
     import os, signal, subprocess, sys, threading, time
-    from hypernodes.runtime.pool import WorkerGone, WorkerPool
+    from hypernodes.runtime.processes.pool import WorkerGone, WorkerPool
     from runtime.pool_targets import echo, obey
 
     def ask(worker, *parts):
@@ -631,7 +631,7 @@ def test_workers_die_with_a_killed_parent(script):
 
 def test_where_the_kernel_does_not_help_a_thread_watches_the_parent(script):
     code = """
-        from hypernodes.runtime import channel
+        from hypernodes.runtime.processes import channel
         def refuse(lifeline): raise OSError
         channel.die_by_kernel = refuse
         lifeline, held = os.pipe()

@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
+from hypernodes.runtime.processes.shipments import Shipment
 from hypernodes.runtime.run import Run
 from hypernodes.runtime.services import Services
-from hypernodes.runtime.shipments import Shipment
 
 PATIENCE = 20
 

@@ -22,21 +22,22 @@ from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
 from hypernodes.lowering.plan import Plan
 from hypernodes.pickling import dumps, loads
-from hypernodes.runtime import surroundings
 from hypernodes.runtime.cells import failed
-from hypernodes.runtime.channel import Connection
 from hypernodes.runtime.collect import Collector
-from hypernodes.runtime.failures import portable
-from hypernodes.runtime.faults import located, makers
-from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute, unary, unary_last
+from hypernodes.runtime.faults import makers
+from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.memory import Packed, Segment, count_mapped, lifted, pack, take
 from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.places import in_items
+from hypernodes.runtime.processes import surroundings
+from hypernodes.runtime.processes.channel import Connection
+from hypernodes.runtime.processes.failures import portable
+from hypernodes.runtime.processes.memory import Packed, Segment, count_mapped, lifted, pack, take
+from hypernodes.runtime.processes.rows import execute_call, execute_frames, in_turn, observed, only_call
+from hypernodes.runtime.processes.wire import AnswerHeader, Notice, ParcelHeader, Place, decode_parcel, encode
 from hypernodes.runtime.run import Resources, Run
 from hypernodes.runtime.services import Services
-from hypernodes.runtime.wire import AnswerHeader, Notice, ParcelHeader, Place, decode_parcel, encode
 
 KEPT = 64
 """Parts a worker keeps; beyond, the one used longest ago goes, and would be sent again."""
@@ -195,19 +196,19 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             time.sleep(header.delay)
         started = time.perf_counter()
         until = started + header.budget
-        call = _only_call(code, targets, program.exports) if scene is None else None
+        call = only_call(code, targets, program.exports) if scene is None else None
         if call is not None:
-            completed, failure = _execute_call(program, call, flat, context.copy, place, results, until)
+            completed, failure = execute_call(program, call, flat, until, context.copy, place, results)
         else:
             if scene is None:
                 slots[0] = _services
-                frames: Iterator[Slots] = _in_turn(slots, targets, rows, until)
+                frames: Iterator[Slots] = in_turn(slots, targets, rows, until)
             else:
                 sink = events.append if header.observed else silent
                 listener = _listener(header)
                 slots[0] = Scene(_services, sink, scene[0], scene[1], listener)
-                frames = _observed(slots, targets, rows, until, listener if place[2] >= 0 else None, place[2])
-            completed, failure = _execute(program, code, frames, context.copy, place, results)
+                frames = observed(slots, targets, rows, until, listener if place[2] >= 0 else None, place[2])
+            completed, failure = execute_frames(program, code, frames, context.copy, place, results)
         if failure is None:
             if header.collects:
                 _replace_unpicklable(results, program, place)
@@ -223,114 +224,6 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     seconds = time.perf_counter() - started
     answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes])), payload]
     return [*answered, dumps(events, "what a callback is told")] if events else answered
-
-
-def _in_turn(slots: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], until: float) -> Iterator[Slots]:
-    """Fill the same slots for one row after another, as the loop over the items of a map does, until the time is up."""
-    clock = time.perf_counter
-    if len(targets) == 1:
-        (only,) = targets
-        for (slots[only],) in rows:
-            yield slots
-            if clock() > until:
-                return
-    else:
-        for row in rows:
-            for slot, value in zip(targets, row):
-                slots[slot] = value
-            yield slots
-            if clock() > until:
-                return
-
-
-def _observed(
-    template: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], until: float, listener: Any, first: int
-) -> Iterator[Slots]:
-    """Fill slots of its own for each row, and tell the listener, where there is one, when items start and end."""
-    for number, row in enumerate(rows, first):
-        slots = template.copy()
-        for slot, value in zip(targets, row):
-            slots[slot] = value
-        if listener is not None:
-            listener.item_started(slots, number)
-        yield slots
-        if listener is not None:
-            listener.item_ended(slots)
-        if time.perf_counter() > until:
-            return
-
-
-def _execute(
-    program: Program,
-    code: Code,
-    frames: Iterator[Slots],
-    context: Callable[[], contextvars.Context],
-    place: Place,
-    results: List[Any],
-) -> Tuple[int, Optional[BaseException]]:
-    """Run code in one frame after another, each in a context of its own; return how many ended, and what one raised."""
-    exports = program.exports
-    completed = 0
-    slots: Slots = []
-    # `execute` would only go on to the one segment that most bodies have.
-    shape: Any
-    table: Any
-    shape, table = code[0] if len(code) == 1 else (execute, code)
-    try:
-        if len(exports) == 1:
-            (only,) = exports
-            for slots in frames:
-                context().run(shape, table, slots)
-                results.append(slots[only])
-                completed += 1
-        else:
-            for slots in frames:
-                context().run(shape, table, slots)
-                results.extend([slots[slot] for slot in exports])
-                completed += 1
-    except BaseException as error:
-        return completed, _located(error, program, slots, place, completed)
-    return completed, None
-
-
-def _execute_call(
-    program: Program,
-    call: Tuple[Any, int, int],
-    values: Iterable[Any],
-    context: Callable[[], contextvars.Context],
-    place: Place,
-    results: List[Any],
-    until: float,
-) -> Tuple[int, Optional[BaseException]]:
-    """Do what `_execute` does for code that is one call of one value: no slots are needed until it fails."""
-    fn, slot, out = call
-    value: Any = None
-    add, clock = results.append, time.perf_counter
-    try:
-        for value in values:
-            add(context().run(fn, value))
-            if clock() > until:
-                break
-    except BaseException as error:
-        slots: Slots = [None] * program.size
-        slots[slot] = value
-        return len(results), _located(StepFailed(out, error), program, slots, place, len(results))
-    return len(results), None
-
-
-def _only_call(code: Code, imports: Sequence[int], exports: Sequence[int]) -> Optional[Tuple[Any, int, int]]:
-    """Return the call that code consists of, when it takes the one import and makes the one export."""
-    if len(code) == 1 and code[0][0] in (unary, unary_last) and len(code[0][1]) == 1:
-        fn, slot, out = code[0][1][0]
-        if (slot,) == tuple(imports) and (out,) == tuple(exports):
-            return fn, slot, out
-    return None
-
-
-def _located(error: BaseException, program: Program, slots: Slots, place: Place, completed: int) -> BaseException:
-    # Returned, not raised: raised again it would lose what it was raised from.
-    pipeline, items, first = place
-    return located(error, program.steps, slots, pipeline, (*items, first + completed) if first >= 0 else items)
 
 
 def _replace_unpicklable(results: List[Any], program: Program, place: Place) -> None:

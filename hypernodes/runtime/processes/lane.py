@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Se
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, calls_in
 from hypernodes.pickling import loads
-from hypernodes.runtime import chunks
 from hypernodes.runtime.collect import lost
-from hypernodes.runtime.failures import received
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.frames import Chunk, MapRun
-from hypernodes.runtime.memory import Packed
-from hypernodes.runtime.packing import Packer, results_of
 from hypernodes.runtime.policies import delay
-from hypernodes.runtime.shipments import Shipment
-from hypernodes.runtime.surroundings import pack
-from hypernodes.runtime.wire import Died, Late, Outcome, Parcel, decode_answer, part
+from hypernodes.runtime.processes import chunks
+from hypernodes.runtime.processes.failures import received
+from hypernodes.runtime.processes.memory import Packed
+from hypernodes.runtime.processes.packing import Packer, results_of
+from hypernodes.runtime.processes.shipments import Shipment
+from hypernodes.runtime.processes.surroundings import pack
+from hypernodes.runtime.processes.wire import Died, Late, Outcome, Parcel, decode_answer, part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run

@@ -20,7 +20,7 @@ import time
 from typing import Iterator, List, Optional, Sequence, Set
 
 from hypernodes.errors import ClosedError, OptionError
-from hypernodes.runtime import channel
+from hypernodes.runtime.processes import channel
 
 POLL = 0.001  # seconds between two looks at a process that is ending
 _EXITING = 5.0  # seconds from end of file, which the kernel makes while it ends a process, to its status: rarely 1 ms

@@ -12,10 +12,10 @@ from concurrent.futures import Executor, Future
 from operator import itemgetter
 from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
 
-from hypernodes.runtime import worker as worker_module
-from hypernodes.runtime.memory import take
-from hypernodes.runtime.pool import Worker, WorkerGone, WorkerPool
-from hypernodes.runtime.wire import (
+from hypernodes.runtime.processes import worker as worker_module
+from hypernodes.runtime.processes.memory import take
+from hypernodes.runtime.processes.pool import Worker, WorkerGone, WorkerPool
+from hypernodes.runtime.processes.wire import (
     Died,
     Late,
     Notice,

@@ -16,9 +16,9 @@ from hypernodes.pickling import dumps, loads
 from hypernodes.runtime.faults import makers
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
-from hypernodes.runtime.memory import LARGE, Packed, Segment, lifted, pack
-from hypernodes.runtime.shipments import Shipment
-from hypernodes.runtime.wire import Part, part, shared_part
+from hypernodes.runtime.processes.memory import LARGE, Packed, Segment, lifted, pack
+from hypernodes.runtime.processes.shipments import Shipment
+from hypernodes.runtime.processes.wire import Part, part, shared_part
 
 Pick = Callable[[Tuple[Any, ...], int], Tuple[Any, ...]]
 

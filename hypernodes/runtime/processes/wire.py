@@ -16,7 +16,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import attrs
 import msgspec
 
-from hypernodes.runtime.memory import Packed, Segment
+from hypernodes.runtime.processes.memory import Packed, Segment
 
 
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):

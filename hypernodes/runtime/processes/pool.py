@@ -23,10 +23,10 @@ import weakref
 from typing import List, Optional, Set
 
 from hypernodes.errors import ClosedError
-from hypernodes.runtime import process
-from hypernodes.runtime.channel import Connection, Target
-from hypernodes.runtime.process import Worker, WorkerGone
-from hypernodes.runtime.turns import Asker, Turns
+from hypernodes.runtime.processes import process
+from hypernodes.runtime.processes.channel import Connection, Target
+from hypernodes.runtime.processes.process import Worker, WorkerGone
+from hypernodes.runtime.processes.turns import Asker, Turns
 
 __all__ = ["Connection", "Target", "Worker", "WorkerGone", "WorkerPool"]
 

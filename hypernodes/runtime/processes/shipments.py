@@ -14,7 +14,7 @@ from hypernodes.lowering.plan import Bundle
 from hypernodes.runtime.frames import Chunk, Task
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.places import place_of
-from hypernodes.runtime.wire import Place
+from hypernodes.runtime.processes.wire import Place
 
 PIECES = 8
 """Pieces a lost chunk is sent again in. Each round that holds a fatal item costs a worker, so few rounds are better

@@ -20,22 +20,26 @@ if TYPE_CHECKING:
     from hypernodes.events.callbacks import CallbackContext, PipelineCallback
     from hypernodes.nesting import PipelineNode
     from hypernodes.pipeline import Pipeline
-    from hypernodes.results import MapResult
+    from hypernodes.results import MapResult, RunResult
+    from hypernodes.runtime.cells import Failure
 
 _HOMES = {
     "CallbackContext": "hypernodes.events.callbacks",
     "ExecutionPlan": "hypernodes.backends.plans",
+    "Failure": "hypernodes.runtime.cells",
     "HyperNodesError": "hypernodes.errors",
     "LocalBackend": "hypernodes.backends.local",
     "MapResult": "hypernodes.results",
     "Pipeline": "hypernodes.pipeline",
     "PipelineCallback": "hypernodes.events.callbacks",
     "PipelineNode": "hypernodes.nesting",
+    "RunResult": "hypernodes.results",
 }
 
 __all__ = [
     "CallbackContext",
     "ExecutionPlan",
+    "Failure",
     "HyperNodesError",
     "LocalBackend",
     "MapResult",
@@ -43,6 +47,7 @@ __all__ = [
     "Pipeline",
     "PipelineCallback",
     "PipelineNode",
+    "RunResult",
     "__version__",
     "node",
 ]

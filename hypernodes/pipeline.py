@@ -128,7 +128,7 @@ class Pipeline(Adjustable):
         """
         given: Mapping[str, Any] = {} if inputs is None else inputs
         outputs = self._preparations.of_run(given, output_name, error_policy).run(given)
-        return outputs if error_policy == "raise" else run_result(self, outputs, given, output_name)
+        return outputs if error_policy == "raise" else run_result(self, outputs, given)
 
     def __call__(self, **inputs: Any) -> Dict[str, Any]:
         """Run once, with the inputs as keywords."""
@@ -183,7 +183,7 @@ class Pipeline(Adjustable):
         """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
         given = {} if inputs is None else inputs
         outputs = await self._preparations.of_run(given, output_name, error_policy).arun(given)
-        return outputs if error_policy == "raise" else run_result(self, outputs, given, output_name)
+        return outputs if error_policy == "raise" else run_result(self, outputs, given)
 
     async def amap(
         self,
@@ -206,6 +206,7 @@ class Pipeline(Adjustable):
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
         ordered: bool = False,
+        error_policy: str = "raise",
     ) -> Generator[Tuple[int, Dict[str, Any]], None, None]:
         """Run once per item, and yield each as it finishes: any number of items, in bounded memory.
 
@@ -220,6 +221,8 @@ class Pipeline(Adjustable):
             As in `map`.
         ordered : bool
             Yield items in their order, and hold those back that finish early.
+        error_policy : {"raise", "collect"}
+            As in `map`: with ``"collect"`` the stream goes on, and a `Failure` stands in the place of what failed.
 
         Yields
         ------
@@ -241,7 +244,7 @@ class Pipeline(Adjustable):
         what runs is awaited, and nothing that was started is left.
         """
         axes = names_of(map_over)
-        prepared = self._preparations.of_map(inputs, output_name, "raise", axes, map_mode, fed=True)
+        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.stream(inputs, axes, map_mode, ordered)
 
     def astream(
@@ -251,13 +254,14 @@ class Pipeline(Adjustable):
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
         ordered: bool = False,
+        error_policy: str = "raise",
     ) -> AsyncGenerator[Tuple[int, Dict[str, Any]], None]:
         """Run once per item, like `stream`, with coroutine nodes on the running event loop and nothing that blocks it.
 
         Mapped values may be async iterables, which are read on that loop.
         """
         axes = names_of(map_over)
-        prepared = self._preparations.of_map(inputs, output_name, "raise", axes, map_mode, fed=True)
+        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.astream(inputs, axes, map_mode, ordered)
 
     def plan(

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, TypeVar
 
 from hypernodes.runtime.cells import Failure, failures_in
+
+Result = TypeVar("Result")
+
+
+class Again(Protocol[Result]):
+    """Runs what failed of a result again, and returns a result with that in its place."""
+
+    def now(self, result: Result) -> Result:
+        """Do it in the calling thread."""
+
+    async def awaited(self, result: Result) -> Result:
+        """Do it on the running event loop."""
 
 
 class RunResult(Dict[str, Any]):
@@ -14,7 +26,7 @@ class RunResult(Dict[str, Any]):
     has outputs.
     """
 
-    def __init__(self, outputs: Mapping[str, Any], again: Optional[Callable[[RunResult], RunResult]] = None) -> None:
+    def __init__(self, outputs: Mapping[str, Any], again: Optional[Again[RunResult]] = None) -> None:
         super().__init__(outputs)
         self._again = again
 
@@ -29,7 +41,11 @@ class RunResult(Dict[str, Any]):
 
     def retry(self) -> RunResult:
         """Run again what failed, and what depends on it, with the other outputs as they are."""
-        return self._again(self) if self._again is not None and self.failures else self
+        return self._again.now(self) if self._again is not None and self.failures else self
+
+    async def aretry(self) -> RunResult:
+        """Do what `retry` does, as `arun` does it."""
+        return await self._again.awaited(self) if self._again is not None and self.failures else self
 
     def __reduce__(self) -> Tuple[object, ...]:
         return RunResult, (dict(self),)
@@ -60,7 +76,7 @@ class MapResult(Dict[str, List[Any]]):
         columns: Mapping[str, List[Any]],
         length: int,
         index: Optional[Sequence[int]] = None,
-        again: Optional[Callable[[MapResult], MapResult]] = None,
+        again: Optional[Again[MapResult]] = None,
     ) -> None:
         super().__init__(columns)
         self.length = length
@@ -95,7 +111,11 @@ class MapResult(Dict[str, List[Any]]):
 
     def retry(self) -> MapResult:
         """Run the items that failed again, and return a result with theirs in the place of the failures."""
-        return self._again(self) if self._again is not None and self.failed_rows() else self
+        return self._again.now(self) if self._again is not None and self.failed_rows() else self
+
+    async def aretry(self) -> MapResult:
+        """Do what `retry` does, as `amap` does it."""
+        return await self._again.awaited(self) if self._again is not None and self.failed_rows() else self
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with a row per item and a column per output.

@@ -287,7 +287,9 @@ class Schedule:
             return
         map_run.over = True
         frame, step = map_run.frame, map_run.step
-        for slot, column in zip(step.results, map_run.columns):
+        # The results of a map that is fed are with whoever they were delivered to.
+        columns = () if self._feed is not None and frame is self.root else map_run.columns
+        for slot, column in zip(step.results, columns):
             frame.slots[slot] = column if self._listener is None else self._listener.column(column)
         if self._listener is not None:
             self._listener.map_ended(step, frame.slots, map_run.template)

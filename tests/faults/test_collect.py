@@ -9,9 +9,8 @@ import pickle
 import pytest
 from graphs import PAIRS, ids
 
-from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
+from hypernodes import Failure, LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import MapInputError, NotPicklableError, OptionError, WorkerDiedError
-from hypernodes.runtime.cells import Failure
 
 
 @node(output_name="a")
@@ -92,8 +91,63 @@ def test_awaited_runs_collect():
         result = await pipeline.arun(inputs={"x": 3}, error_policy="collect")
         assert items(result) == [None]
         assert result.ok() == {"c": -3}
+        assert items(await result.aretry()) == [None]
 
     asyncio.run(main())
+
+
+def test_what_failed_is_awaited_again():
+    async def main():
+        seen = set()
+
+        @node(output_name="y")
+        async def flaky(x):
+            if x % 2 and x not in seen:
+                seen.add(x)
+                raise OSError("not yet")
+            return x
+
+        result = await Pipeline(nodes=[flaky]).amap(inputs={"x": range(6)}, map_over="x", error_policy="collect")
+        assert items(result) == [1, 3, 5]
+        done = await result.aretry()
+        assert done["y"] == list(range(6))
+        assert await done.aretry() is done
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_streams_go_on_behind_a_failure(pair, backends):
+    pipeline = Pipeline(nodes=NODES, backend=backends(pair))
+    expected = dict(enumerate(pipeline.map(inputs={"x": range(20)}, map_over="x", error_policy="collect").rows()))
+
+    async def awaited():
+        stream = pipeline.astream({"x": range(20)}, "x", error_policy="collect")
+        return {index: outputs async for index, outputs in stream}
+
+    ordered = list(pipeline.stream({"x": iter(range(20))}, "x", ordered=True, error_policy="collect"))
+    assert [index for index, _ in ordered] == list(range(20))
+    for found in (dict(ordered), asyncio.run(awaited())):
+        assert {index: repr(outputs) for index, outputs in found.items()} == {
+            index: repr(outputs) for index, outputs in expected.items()
+        }
+        assert found[8]["e"].item == 8
+        assert type(found[8]["e"]) is Failure
+
+
+def test_streams_go_on_behind_a_dead_worker_and_what_does_not_pickle():
+    @node(output_name="y")
+    def odd(x):
+        if x == 7:
+            os._exit(3)
+        return (i for i in ()) if x == 9 else x
+
+    with LocalBackend(map_execution="parallel", max_workers=2) as backend:
+        stream = Pipeline(nodes=[odd], backend=backend).stream({"x": range(40)}, "x", error_policy="collect")
+        found = {index: outputs["y"] for index, outputs in stream}
+    assert isinstance(found.pop(7).exception, WorkerDiedError)
+    assert isinstance(found.pop(9).exception, NotPicklableError)
+    assert found == {x: x for x in range(40) if x not in (7, 9)}
 
 
 def test_what_failed_is_run_again_and_nothing_else():

@@ -10,7 +10,7 @@ import attrs
 from hypernodes.asking import Names
 from hypernodes.errors import OptionError, did_you_mean
 from hypernodes.results import MapResult, RunResult
-from hypernodes.runtime.cells import FailedColumn, Failure, renumbered
+from hypernodes.runtime.cells import FailedColumn, Failure, column_of, renumbered
 
 if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline
@@ -106,7 +106,7 @@ class _MapAgain:
 def _moved(cell: Any, number: int, memo: Dict[int, Failure]) -> Any:
     """Return a cell of a smaller map as that of item `number`."""
     if type(cell) is FailedColumn:
-        return FailedColumn([_moved(inner, number, memo) for inner in cell])
+        return column_of([_moved(inner, number, memo) for inner in cell])
     if type(cell) is not Failure:
         return cell
     if id(cell) not in memo:

@@ -54,7 +54,7 @@ def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBu
         culprit's own fault. That the bytes can be read again is not checked.
     """
     try:
-        if _is_plain(value):
+        if is_plain(value):
             return pickle.dumps(value, 5)
         file = io.BytesIO()
         _Pickler(file, 5, buffer_callback=stays).dump(value)
@@ -96,8 +96,11 @@ def culprit(value: object) -> Tuple[str, ...]:
     return find(value, _Pickler).path
 
 
-def _is_plain(value: Any) -> bool:
-    """Say whether plain pickle gives the same bytes: it takes half the time, but has no say over functions."""
+def is_plain(value: Any) -> bool:
+    """Say whether plain pickle gives the same bytes: it takes half the time, but has no say over functions.
+
+    Whatever is plain reads back everywhere.
+    """
     kind = type(value)
     if kind in _SCALARS:
         return True
@@ -137,6 +140,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return _function_of_node, (module, obj.__qualname__)
             if kind is _LruCached and found is not obj:
                 return _lru_cached, (obj.__wrapped__, *_lru_options(obj))
+        elif kind is io.TextIOWrapper and obj not in (sys.stdout, sys.stderr):
+            # cloudpickle would send what is in the file, as another class.
+            raise TypeError("cannot pickle an open file")
         elif kind is contextvars.ContextVar:
             return reduced(obj, _would_be_found)
         elif kind is functools.cached_property:

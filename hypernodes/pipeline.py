@@ -73,6 +73,7 @@ class Pipeline(Adjustable):
         self.nodes: Tuple[Member, ...] = _members(self.name, nodes)
         if type_check not in (True, False, "strict"):
             raise OptionError("type_check", repr(type_check), 'use True, False or "strict"')
+        self._type_check = type_check
         self._settings = Settings(checked_backend(backend), cache, checked_callbacks(callbacks))
         with collection.paused():
             self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
@@ -332,8 +333,17 @@ class Pipeline(Adjustable):
             self, dict(input_mapping or {}), dict(output_mapping or {}), map_over, map_mode, name or self.name
         )
 
+    def __reduce__(self) -> Tuple[object, ...]:
+        # Of its nodes, which pickle by the names they are found under; their functions alone would not be found there.
+        return _rebuilt, (self.nodes, self.name, self._type_check, self._settings)
+
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}({', '.join(self.inputs)}) as {', '.join(self.outputs)}>"
+
+
+def _rebuilt(nodes: Sequence[Member], name: str, type_check: object, settings: Settings) -> Pipeline:
+    """Make a pipeline again in another process, where listeners and caches of this one mean nothing."""
+    return Pipeline(nodes, name, settings.backend, settings.cache, settings.callbacks, type_check)
 
 
 def _declare(member: Member) -> Operation:

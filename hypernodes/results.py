@@ -135,7 +135,10 @@ class MapResult(Dict[str, List[Any]]):
 
 def _distinct(cells: Any) -> List[Failure]:
     # One failure that went to several worker processes came back as several objects.
-    found = {
-        (failure.node, failure.path, failure.traceback): failure for cell in cells for failure in failures_in(cell)
-    }
+    found: Dict[Tuple[Any, ...], Failure] = {}
+    for cell in cells:
+        for failure in failures_in(cell):
+            # The notes say which pipeline it was in; up to Python 3.10 the traceback does not have them.
+            notes = tuple(getattr(failure.exception, "__notes__", ()))
+            found.setdefault((failure.node, failure.path, failure.traceback, notes), failure)
     return list(found.values())

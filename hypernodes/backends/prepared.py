@@ -34,7 +34,7 @@ from hypernodes.lowering.plan import INLINE, PROCESS, Hosted, MapStep, Plan, Ste
 from hypernodes.runtime.arun import arun_plan
 from hypernodes.runtime.astream import astream_plan
 from hypernodes.runtime.collect import Collector
-from hypernodes.runtime.faults import add_note, located, short, steps_of
+from hypernodes.runtime.faults import add_note, located, said, short, steps_of
 from hypernodes.runtime.feed import Delivery
 from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
@@ -221,7 +221,7 @@ class Prepared:
         first, others = errors[0], [error for error in errors[1:] if not isinstance(error, asyncio.CancelledError)]
         for other in others:
             if other is not first:
-                add_note(first, f"also failed: {type(other).__name__}: {short(str(other))}")
+                add_note(first, f"also failed: {type(other).__name__}: {short(said(other))}")
         return first
 
 

@@ -23,6 +23,16 @@ FrameKey = Tuple[Tuple[str, int], ...]
 for the one frame of a nested pipeline that runs by a backend of its own."""
 
 
+@attrs.frozen(repr=False)
+class Unsent:
+    """Stands in what a callback is told for a value of a worker process that stayed there; `kind` says what it is."""
+
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}, which stayed in its process>"
+
+
 @attrs.frozen
 class Event:
     """What happened to a step or an item of one frame.

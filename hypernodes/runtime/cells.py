@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from typing import Any, Iterator, List, Optional, Tuple, Union
+from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
 
 import attrs
 
-from hypernodes.errors import WorkerDiedError
+from hypernodes.errors import NotPicklableError, WorkerDiedError
+from hypernodes.runtime.faults import said
 from hypernodes.runtime.processes.failures import portable, received
 
 Item = Union[None, int, Tuple[int, ...]]
+
+# As the interpreter keeps them, whatever a class makes of the names.
+_CAUSE = BaseException.__dict__["__cause__"].__get__
+_CONTEXT = BaseException.__dict__["__context__"].__get__
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -37,7 +43,7 @@ class Failure:
 
     def __repr__(self) -> str:
         at = "" if self.item is None else f", item {_dotted(self.item)}"
-        return f"<Failure of node {self.node!r}{at}: {type(self.exception).__name__}: {self.exception}>"
+        return f"<Failure of node {self.node!r}{at}: {type(self.exception).__name__}: {said(self.exception)}>"
 
     def __bool__(self) -> bool:
         return False
@@ -54,10 +60,26 @@ class Failure:
 
 def failed(node: str, items: Tuple[int, ...], error: BaseException) -> Failure:
     """Return the failure of a node for the item at the indices `items`."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    # The frames of a traceback hold on to arguments and intermediates: a million failures must not keep a million of
-    # those.
-    return Failure(node, item_of(items), error.with_traceback(None), text)
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except BaseException:  # code of an exception's own class may do anything
+        text = f"{type(error).__name__}: {said(error)}\n"
+    _forget_frames(error)
+    return Failure(node, item_of(items), error, text)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an exception and of those behind it.
+
+    Their frames hold on to arguments and intermediates: a million failures must not keep a million of those.
+    """
+    found, seen = [error], set()
+    while found:
+        each = found.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            BaseException.with_traceback(each, None)
+            found += [_CAUSE(each), _CONTEXT(each), *getattr(each, "exceptions", ())]
 
 
 def item_of(items: Tuple[int, ...]) -> Item:
@@ -70,20 +92,26 @@ def renumbered(failure: Failure, index: int) -> Failure:
     path = (index, *failure.path[1:])
     before, after = f"item {_dotted(failure.path)}", f"item {_dotted(path)}"
     error: Any = failure.exception
+    # As whole words: item 1 is not the begin of item 12, nor of item 1.2.
+    words = re.compile(rf"\b{re.escape(before)}\b(?!\.\d)")
     notes: List[str] = getattr(error, "__notes__", [])
-    notes[:] = [note.replace(f", {before}, inputs ", f", {after}, inputs ") for note in notes]
-    if isinstance(error, WorkerDiedError) and error.items == before:
-        error.items = after
+    notes[:] = [words.sub(after, note) for note in notes]
+    if isinstance(error, WorkerDiedError):
+        error.items = words.sub(after, error.items)
+    elif isinstance(error, NotPicklableError):
+        error.subject = words.sub(after, error.subject)
     return attrs.evolve(failure, item=item_of(path))
 
 
 class FailedColumn(List[Any]):
-    """The results of a map within a run, some of which are failures; who reads it as a whole fails with the first."""
+    """The results of a map within a run, some of which are failures; who reads it as a whole fails with `failure`."""
 
-    @property
-    def failure(self) -> Failure:
-        """The first failure in it."""
-        return next(failures_in(self))
+    def __init__(self, cells: Iterable[Any]) -> None:
+        super().__init__(cells)
+        self.failure = next(failures_in(self))
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return FailedColumn, (list(self),)
 
 
 def broken(value: object) -> Optional[Failure]:

@@ -116,7 +116,9 @@ class Collector:
         failure = _first([axis.slot for axis in step.axes if type(slots[axis.slot]) is Failure], slots)
         if failure is None:
             try:
-                map_columns(step, slots)
+                # What was read here has been read: an iterator gives its values once.
+                for axis, column in zip(step.axes, map_columns(step, slots)[0]):
+                    slots[axis.slot] = column
                 return False
             except Exception as error:
                 failure = _failure(step, slots, error)

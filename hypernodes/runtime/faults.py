@@ -21,18 +21,27 @@ def short(value: Any) -> str:
     """Return a repr of at most about 60 characters, and never raise."""
     try:
         return _SHORT.repr(value)
-    except Exception:
+    except BaseException:
         return f"<{type(value).__name__}>"
 
 
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception, on every Python version."""
-    if hasattr(error, "add_note"):
-        error.add_note(note)
-        return
+def said(error: BaseException) -> str:
+    """Return the text of an exception, whatever its class does when it is asked."""
     try:
-        error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
-    except Exception:
+        return str(error)
+    except BaseException:
+        return "(its text cannot be made)"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception, on every Python version; once, and in the place of one that has the same subject."""
+    subject = note.partition(", item ")[0] + ","
+    try:
+        given = getattr(error, "__notes__", [])
+        # One exception may be raised by many items: with a note from each, they would be words without end.
+        notes = [each for each in given if each != note and not str(each).startswith(subject)]
+        error.__notes__ = [*notes, note] if isinstance(given, list) else [note]  # type: ignore[attr-defined,unused-ignore]
+    except BaseException:
         # An exception that takes no attributes is passed on without its note.
         return
 

@@ -31,7 +31,8 @@ class Frame:
 class MapRun:
     """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
 
-    `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come. The
+    `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come; while
+    it is `queued`, it is in a stream of the schedule. The
     rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
     item brings and answers, `sent` how the imports of each bundle travel, `large` the values that all items share and
     that travel alone, by slot. `returned` are rows that were taken and not begun: the index of the first, and the rows
@@ -50,6 +51,7 @@ class MapRun:
         "over",
         "pace",
         "priority",
+        "queued",
         "returned",
         "rows",
         "running",
@@ -77,6 +79,7 @@ class MapRun:
         self.running = 0
         self.open = False
         self.over = False
+        self.queued = False
         self.pace: Tuple[float, int] = (0.0, 0)
         self.weight: Tuple[int, int] = (0, 0)
         self.sent: Dict[int, Any] = {}

@@ -29,6 +29,7 @@ class LoopThread:
         self._thread: Optional[threading.Thread] = None
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._starting = threading.Lock()
+        self._ending = False
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop."""
@@ -43,11 +44,16 @@ class LoopThread:
         """Return whether a thread is this one."""
         return thread is self._thread
 
-    @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not self._ending:
+                # SystemExit and KeyboardInterrupt of a task, or of a callback, end the loop, and so may a node that
+                # stops it; whoever awaits that task gets them as well, and has to hear of it.
+                try:
+                    loop.run_forever()
+                except BaseException as error:
+                    loop.call_exception_handler({"message": "raised on the event loop of a run", "exception": error})
         finally:
             asyncio.set_event_loop(None)
             loop.close()
@@ -59,6 +65,7 @@ class LoopThread:
         if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_settle(), loop).result()
+        self._ending = True
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 

@@ -69,6 +69,10 @@ def mappable(pipeline: str, parameter: str, value: Any) -> Iterator[Any]:
     kind = type(value)
     if isinstance(value, Mapping):
         raise MapInputError(pipeline, parameter, f"a {kind.__name__}", "pass a list, such as list(mapping.values())")
+    if hasattr(value, "__array__") and (hasattr(value, "columns") or hasattr(value, "column_names")):
+        # As an iterable it is its columns, or their names; its length is that of its rows.
+        fix = f"pass rows, such as table.to_dict('records'), or one column: {parameter}=table['...']"
+        raise MapInputError(pipeline, parameter, f"a {kind.__name__}", fix)
     if isinstance(value, (str, bytes, bytearray)):
         raise MapInputError(pipeline, parameter, f"a {kind.__name__}", f"pass a list: {parameter}=[...]")
     try:
@@ -85,9 +89,10 @@ def _sized(pipeline: str, parameter: str, value: Any) -> Any:
     if kind is list or kind is tuple or kind is range:
         return value
     items = mappable(pipeline, parameter, value)
-    # Read here, before any item runs, an iterable of the user's cannot fail between two items. Arrays cannot fail, and
-    # as lists would take several times their memory.
-    return value if hasattr(value, "__array__") and hasattr(value, "__len__") else list(items)
+    # Read here, before any item runs, an iterable of the user's cannot fail between two items. Arrays and series cannot
+    # fail, and as lists would take several times their memory.
+    is_array = kind.__module__ == "numpy" or getattr(value, "ndim", None) == 1
+    return value if is_array and hasattr(value, "__array__") and hasattr(value, "__len__") else list(items)
 
 
 def row_filler(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:

@@ -109,16 +109,23 @@ def _cancelled_late(name: str, seconds: float, call: Coroutine) -> Coroutine:
 
         # Not asyncio.wait_for: a task of its own would have another context than the steps before and after it.
         timer = asyncio.get_running_loop().call_later(seconds, expire)
+        value: Any = None
         try:
-            return await call(slots)
-        except asyncio.CancelledError:
-            if not late:
-                raise
-            if sys.version_info >= (3, 11) and task.uncancel():
-                raise  # somebody else has cancelled it as well
-            raise NodeTimeoutError(name, seconds) from None
-        finally:
+            value = await call(slots)
+        except BaseException as error:
             timer.cancel()
+            cancelled = isinstance(error, asyncio.CancelledError)
+            others = late and sys.version_info >= (3, 11) and task.uncancel()
+            if not late or not cancelled or others:
+                raise  # somebody else has cancelled it, or it failed while it was being cancelled
+            raise NodeTimeoutError(name, seconds) from None
+        timer.cancel()
+        if late:
+            # It was cancelled, and returned all the same.
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            raise NodeTimeoutError(name, seconds)
+        return value
 
     return run
 

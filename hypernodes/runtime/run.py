@@ -85,12 +85,17 @@ class Run:
         self.inline = INLINE in used
         self.processes = ProcessLane(self, resources) if PROCESS in used else None
         chunk = self.processes.chunk if self.processes else None
-        self.schedule = Schedule(linked, slots, resources.max_workers, resources.listener, chunk, feed)
-        self.joins = THREAD in used and resources.executor is None and self.processes is None
-        # A seat that takes thread bundles is one of the workers.
-        lanes = resources.max_workers - (1 if self.joins and not self.inline else 0)
-        self.threads = ThreadLanes(self, lanes, resources.executor) if THREAD in used else None
-        self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
+        try:
+            self.schedule = Schedule(linked, slots, resources.max_workers, resources.listener, chunk, feed)
+            self.joins = THREAD in used and resources.executor is None and self.processes is None
+            # A seat that takes thread bundles is one of the workers.
+            lanes = resources.max_workers - (1 if self.joins and not self.inline else 0)
+            self.threads = ThreadLanes(self, lanes, resources.executor) if THREAD in used else None
+            self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
+        except BaseException:
+            if self.processes is not None:
+                self.processes.close()
+            raise
 
     # -- under the lock -----------------------------------------------------------------------------------------------
 
@@ -164,6 +169,10 @@ class Run:
         """Return whether a thread works for this run."""
         return self.services.serves(thread) or (self.threads is not None and self.threads.serves(thread))
 
+    def entered(self) -> bool:
+        """Return whether this thread holds something that the end of this run may wait for."""
+        return self.processes is not None and self.processes.entered()
+
     def end_feed(self) -> None:
         """Let the map that is fed end with the rows it has."""
         with self.lock:
@@ -185,6 +194,9 @@ class Run:
             self._abandon(error)
         finally:
             self._close()
+        if self.interrupted is not None:
+            # It came when there was nothing left to stop, and is the caller's all the same.
+            raise self.interrupted
 
     def _serve(self) -> None:
         task: Optional[Task] = None
@@ -192,6 +204,7 @@ class Run:
         done = False
         while True:
             with self.lock:
+                self.seat_waits = False
                 if task is not None:
                     self.settle(task, error)
                 if self.interrupted is not None:
@@ -231,8 +244,9 @@ class Run:
 
     def note_interrupt(self) -> None:
         """Turn an interrupt that came while no node ran here into a failure of the run. Under the lock."""
-        error, self.interrupted = self.interrupted, None
+        error = self.interrupted
         if error is not None and not self.schedule.done:
+            self.interrupted = None
             self.schedule.fail(None, error)
 
     def interrupt(self, error: BaseException) -> None:

@@ -15,7 +15,7 @@ advance side by side. At most `limit` tasks are out at once, over all depths tog
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import FRAMES, PROCESS
@@ -55,7 +55,8 @@ class Schedule:
         feed: Optional[Feed] = None,
     ) -> None:
         self.ready: Dict[str, List[Tuple[int, int, Task]]] = {name: [] for name in linked.placements_used}
-        self.streams: Dict[str, List[MapRun]] = {name: [] for name in linked.placements_used}
+        # Heaps as well: priority, turn, map.
+        self.streams: Dict[str, List[Tuple[int, int, MapRun]]] = {name: [] for name in linked.placements_used}
         self.limit = limit
         self.in_flight = 0
         self.failures: List[Tuple[Optional[Task], BaseException]] = []
@@ -83,7 +84,7 @@ class Schedule:
 
     def count_ready(self, placement: str) -> int:
         """Return how many tasks more workers of that kind could take at once."""
-        items = sum([min(m.width - m.running, m.left) for m in self.streams[placement]])
+        items = sum([min(m.width - m.running, m.left) for _, _, m in self.streams[placement]])
         return min(self.limit - self.in_flight, len(self.ready[placement]) + items)
 
     def take(self, placement: str) -> Optional[Task]:
@@ -91,7 +92,7 @@ class Schedule:
         if self.in_flight >= self.limit:
             return None
         heap, streams = self.ready[placement], self.streams[placement]
-        if streams and (not heap or streams[0].priority < heap[0][0]):
+        if streams and (not heap or streams[0][0] < heap[0][0]):
             return self._take_item(placement, streams)
         if not heap:
             return None
@@ -108,7 +109,7 @@ class Schedule:
             return None
         try:
             chunk = self._take_chunk(map_run)
-        except Exception as error:
+        except BaseException as error:
             self.fail(None, error)
             return None
         self.in_flight += 1
@@ -173,7 +174,7 @@ class Schedule:
                     self._start_map(*self._starting.pop())
                 else:
                     self._open_frames(self._opening.pop())
-        except Exception as error:
+        except BaseException as error:
             self.fail(None, error)
 
     def _begin(self, frame: Frame) -> None:
@@ -231,6 +232,8 @@ class Schedule:
             column[index] = slots[slot]
         if self._listener is not None:
             self._guarded(self._listener.item_ended, slots)
+            if self.stopped:
+                return
         if map_run.next < map_run.total and map_run.running < map_run.width:
             # Others of its items are out, and it is in its stream already: nothing to look into.
             map_run.running -= 1
@@ -299,20 +302,21 @@ class Schedule:
 
     # -- items of straight bodies: taken from the map itself, without a place in the heap -----------------------------
 
-    def _take_item(self, placement: str, streams: List[MapRun]) -> Optional[Task]:
-        map_run = streams[0]
+    def _take_item(self, placement: str, streams: List[Tuple[int, int, MapRun]]) -> Optional[Task]:
+        map_run = streams[0][2]
         task: Optional[Task]
         try:
             task = self._take_chunk(map_run) if placement == PROCESS else Item(map_run, *self._next_item(map_run))
-        except Exception as error:
+        except BaseException as error:
             self.fail(None, error)
             return None
         if not map_run.more or map_run.running >= map_run.width:
-            streams.pop(0)
+            heappop(streams)
+            map_run.queued = False
         elif len(streams) > 1:
-            # Maps of sibling frames take turns; the sort is stable, so the one just served is the last of its equals.
-            streams.append(streams.pop(0))
-            streams.sort(key=_priority)
+            # Maps of sibling frames take turns: the one just served is the last of its equals.
+            self._order += 1
+            heapreplace(streams, (map_run.priority, self._order, map_run))
         self.in_flight += 1
         return task
 
@@ -332,10 +336,10 @@ class Schedule:
 
     def _queue(self, map_run: MapRun) -> None:
         """Put a map into its stream, where it may be already."""
-        streams = self.streams[map_run.linked.placements[0]]
-        if not any(other is map_run for other in streams):
-            streams.append(map_run)
-            streams.sort(key=_priority)
+        if not (map_run.queued or self.stopped):
+            map_run.queued = True
+            self._order += 1
+            heappush(self.streams[map_run.linked.placements[0]], (map_run.priority, self._order, map_run))
 
     # -- the map whose rows are fed -----------------------------------------------------------------------------------
 
@@ -356,7 +360,3 @@ class Schedule:
         map_run = self._feed.end()
         if not map_run.running and not map_run.more:
             self._guarded(self._map_done, map_run)
-
-
-def _priority(map_run: MapRun) -> int:
-    return map_run.priority

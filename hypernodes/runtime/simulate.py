@@ -120,7 +120,7 @@ class _Clock:
             if not schedule.has_ready(placement) or (self.seated and placement == INLINE):
                 continue
             heads = [entry[0] for entry in schedule.ready[placement][:1]]
-            heads += [map_run.priority for map_run in schedule.streams[placement][:1]]
+            heads += [entry[0] for entry in schedule.streams[placement][:1]]
             if best is None or (min(heads), placement) < best:
                 best = (min(heads), placement)
         return None if best is None else best[1]

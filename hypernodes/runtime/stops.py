@@ -108,4 +108,5 @@ class Stoppable:
 
 def is_stop(error: BaseException) -> bool:
     """Return whether a task ended only because a step of it did not begin."""
-    return isinstance(error, Stopped) or (isinstance(error, StepFailed) and isinstance(error.error, Stopped))
+    # By type: isinstance may ask an object of the user's what it says it is.
+    return issubclass(type(error), Stopped) or (type(error) is StepFailed and issubclass(type(error.error), Stopped))

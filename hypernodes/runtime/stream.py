@@ -192,7 +192,8 @@ class _Seat:
     def end(self) -> None:
         """Stop the run if it still goes on, and wait until it has ended."""
         thread, run = threading.current_thread(), self._run
-        if thread is not run.caller and (thread is self._thread or run.serves(thread)):
+        served = thread is not run.caller and (thread is self._thread or run.serves(thread))
+        if served or run.entered():
             # The garbage collector may close a forgotten stream anywhere, in the middle of this very run too.
             threading.Thread(target=self._stop, name="hypernodes-end", daemon=True).start()
         elif self._thread.ident is not None:

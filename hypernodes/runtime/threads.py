@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Set
 
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.interpreter import execute
@@ -29,7 +29,7 @@ class ThreadLanes:
         self._limit = limit
         self.executor = executor
         self._threads: List[threading.Thread] = []
-        self._futures: List[Future[None]] = []
+        self._futures: Set[Future[None]] = set()
         self._work = threading.Condition(run.lock)
         self._count = 0
         self.reserved = 0
@@ -58,7 +58,9 @@ class ThreadLanes:
                 thread.start()
                 self._threads.append(thread)
             else:
-                self._futures.append(self.executor.submit(self._lane))
+                future = self.executor.submit(self._lane)
+                self._futures.add(future)
+                future.add_done_callback(self._futures.discard)  # a run without end has lanes without end
         except RuntimeError:
             # No thread to be had, or an executor that was shut down: whoever is there already does the work.
             with self._run.lock:
@@ -97,7 +99,7 @@ class ThreadLanes:
         """Wait until every lane has ended; one that an executor never started is taken back."""
         for thread in self._threads:
             thread.join()
-        for future in self._futures:
+        for future in list(self._futures):
             if not future.cancel():
                 future.exception()
 

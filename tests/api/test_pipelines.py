@@ -7,6 +7,7 @@ import array
 import pytest
 
 from hypernodes import LocalBackend, MapResult, Pipeline, node
+from hypernodes.errors import MapInputError
 
 
 def returning(name, value=None, **named):
@@ -290,3 +291,14 @@ def test_fifty_levels_of_nesting(mode, mapped):
     for _ in range(50 if mapped else 0):
         (result,) = result
     assert result == 2
+
+
+def test_a_table_is_not_mapped_over_by_mistake():
+    """As an iterable it is its columns, as a sized one its rows."""
+    pandas = pytest.importorskip("pandas")
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: x)])
+    table = pandas.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6]})
+    with pytest.raises(MapInputError, match="to_dict"):
+        pipeline.map({"x": table}, "x")
+    assert pipeline.map({"x": table["a"]}, "x")["y"] == [1, 2, 3]
+    assert pipeline.map({"x": table.to_dict("records")}, "x")["y"][0] == {"a": 1, "b": 4}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
+import weakref
 
 import pytest
 from graphs import PAIRS, ids
+from observing import notes_of
 
 from hypernodes import Failure, LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import MapInputError, NotPicklableError, OptionError, WorkerDiedError
@@ -252,3 +255,75 @@ def test_results_can_be_pickled():
 def test_another_policy_is_refused():
     with pytest.raises(OptionError, match="did you mean 'collect'"):
         Pipeline(nodes=NODES).run(inputs={"x": 1}, error_policy="colect")
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_an_iterator_that_a_node_returns_is_mapped_over(pair, backends):
+    inner = Pipeline(nodes=[node(output_name="y")(lambda x: x + 1)], name="inner")
+    numbers = node(output_name="xs", placement="thread")(lambda n: iter(range(n)))
+    outer = Pipeline(nodes=[numbers, inner.as_node(input_mapping={"xs": "x"}, map_over="xs")], backend=backends(pair))
+    for policy in ("raise", "collect"):
+        assert outer.run({"n": 3}, output_name="y", error_policy=policy)["y"] == [1, 2, 3]
+
+
+def test_failures_of_two_maps_at_one_item_are_two():
+    inner = Pipeline(nodes=[node(output_name="y")(lambda x: 1 / x)], name="inner")
+    first, second = [
+        inner.as_node(input_mapping={"xs": "x"}, output_mapping={"y": name}, map_over="xs", name=name) for name in "ab"
+    ]
+    result = Pipeline(nodes=[first, second]).run({"xs": [1, 0]}, error_policy="collect")
+    assert items(result) == [1, 1]
+
+
+def test_one_exception_of_many_items_has_few_words():
+    shared = ValueError("always")
+
+    @node(output_name="y")
+    def fail(x):
+        raise shared
+
+    pipeline = Pipeline(nodes=[fail])
+    for _ in range(2):
+        result = pipeline.map({"x": range(200)}, "x", error_policy="collect")
+        assert len(result.failures) == 200
+        assert len(shared.__notes__) == 1
+        assert max(len(failure.traceback) for failure in result.failures) < 3000
+
+
+def test_failures_keep_no_frames():
+    class Large:
+        pass
+
+    kept = weakref.WeakSet()
+
+    @node(output_name="y")
+    def fail(x):
+        large = Large()
+        kept.add(large)
+        try:
+            raise KeyError(x)
+        except KeyError as error:
+            raise ValueError(x) from error
+
+    result = Pipeline(nodes=[fail]).map({"x": range(5)}, "x", error_policy="collect")
+    gc.collect()
+    assert len(result.failures) == 5
+    assert not kept
+
+
+def test_what_is_run_again_says_which_item_it_is():
+    @node(output_name="y", timeout=0.1)
+    async def late(x):
+        await asyncio.sleep(60 if x == 3 else 0)
+
+    @node(output_name="z")
+    def odd(x):
+        return (i for i in ()) if x == 12 else x
+
+    with LocalBackend(map_execution="parallel", max_workers=2) as backend:
+        result = Pipeline(nodes=[late, odd], backend=backend).map({"x": range(14)}, "x", error_policy="collect").retry()
+    assert items(result) == [3, 12]
+    said = [" ".join([str(failure.exception), *notes_of(failure.exception)]) for failure in result.failures]
+    assert "item 3" in said[0]
+    assert "item 12" in said[1]
+    assert not any("item 0" in each for each in said)

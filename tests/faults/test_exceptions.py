@@ -15,12 +15,13 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 from graphs import PAIRS, PARALLEL_PAIRS, ids
 from observing import notes_of
 
-from hypernodes import LocalBackend, Pipeline, node
+from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import NotPicklableError
 from hypernodes.runtime.processes.failures import RemoteError, RemoteTraceback
 
@@ -121,7 +122,7 @@ def _local(kind, code):
 def test_a_class_of_main_is_the_same_class_there(run_script):
     out, err, status = run_script(
         """
-        from hypernodes import LocalBackend, Pipeline, node
+        from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 
         class Mine(Exception):
             def __init__(self, a, b):
@@ -654,3 +655,94 @@ def test_the_worker_survives_the_end_of_a_program(pair):
         with pytest.raises(SystemExit):
             pipeline.map({"x": [1]}, "x")
         assert pipeline.map({"x": [0]}, "x") == before
+
+
+# -- exceptions that are hard to handle, and ends of programs where nobody waits for them ------------------------------
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class OddNotes(Exception):
+    __notes__ = "no list"
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Hostile(Exception):
+    def __getattribute__(self, name):
+        if name in ("__class__", "__cause__"):  # the others pytest asks for as well
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("kind", [Frozen, OddNotes, Silent, Hostile])
+@pytest.mark.parametrize("coroutine", [False, True])
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[0] == pair[1] or "sequential" in pair], ids=ids)
+def test_an_exception_that_takes_nothing_is_a_failure_of_its_item_alone(pair, coroutine, kind, backends):
+    def fail(x):
+        if x == 2:
+            raise kind(7)
+        return x
+
+    async def fail_soon(x):
+        return fail(x)
+
+    pipeline = Pipeline(nodes=[node("y")(fail_soon if coroutine else fail)], backend=backends(pair))
+    result = pipeline.map({"x": range(5)}, "x", error_policy="collect")
+    assert [failure.item for failure in result.failures] == [2]
+    assert repr(result.failures[0])
+    with pytest.raises(Exception) as caught:
+        pipeline.map({"x": range(5)}, "x")
+    assert not issubclass(type(caught.value), (TypeError, AttributeError))
+    if "parallel" not in pair:
+        assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_the_end_of_a_program_in_a_task_of_a_node(pair, end, backends):
+    async def quit():
+        await asyncio.sleep(0)
+        raise end
+
+    async def work(x):
+        await asyncio.gather(asyncio.ensure_future(quit()))
+
+    pipeline = Pipeline(nodes=[node("y")(work)], backend=backends(pair))
+    with pytest.raises(end):
+        pipeline.map({"x": [1, 2]}, "x")
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_a_node_that_stops_its_loop_goes_on(pair, backends):
+    async def work(x):
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        return x
+
+    pipeline = Pipeline(nodes=[node("y")(work)], backend=backends(pair))
+    assert pipeline.map({"x": [1, 2]}, "x")["y"] == [1, 2]
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_the_end_of_a_program_in_a_callback(pair, coroutine, backends):
+    class Quits(PipelineCallback):
+        def on_map_item_end(self, index, duration, ctx):
+            if index == 1:
+                raise SystemExit(3)
+
+    async def soon(x):
+        await asyncio.sleep(0)
+        return x
+
+    fn = soon if coroutine else (lambda x: x)
+    pipeline = Pipeline(nodes=[node("y")(fn)], backend=backends(pair), callbacks=[Quits()])
+    with pytest.raises(SystemExit):
+        pipeline.map({"x": range(30)}, "x")

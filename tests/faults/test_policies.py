@@ -358,3 +358,25 @@ def test_options_without_a_meaning_are_refused(options, words):
             return x
 
     assert caught.value.node == "odd"
+
+
+@every_pair
+def test_a_node_that_ends_late_does_not_make_the_next_one_late(pair):
+    """It swallows its cancellation: it is late all the same, and nothing of that is left behind in its task."""
+
+    @node(output_name="a", timeout=0.1)
+    async def stubborn(x):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(FOREVER)
+        return x
+
+    @node(output_name="b", timeout=0.1)
+    async def patient(x):
+        await asyncio.sleep(FOREVER)
+
+    with backend(pair) as made:
+        pipeline = Pipeline(nodes=[stubborn, patient], backend=made)
+        result = pipeline.map({"x": [1, 2, 3]}, "x", error_policy="collect")
+    assert [(failure.node, type(failure.exception)) for failure in result.failures] == [
+        (name, NodeTimeoutError) for _ in range(3) for name in ("stubborn", "patient")
+    ]

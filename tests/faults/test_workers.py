@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.backends.local import usable_cores
 from hypernodes.errors import OptionError, WorkerDiedError
+from hypernodes.runtime.processes import process, worker
+from hypernodes.runtime.processes.lane import ProcessLane
 
 ITEMS = 300
 
@@ -169,3 +172,49 @@ def test_numerical_libraries_share_the_cores(monkeypatch):
     assert "OPENBLAS_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
     assert native_threads(1) == "5"
+
+
+class Fatal:
+    """Kills the process that reads it."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_a_worker_that_dies_of_what_it_is_sent_is_named_in_the_end():
+    pipeline = Pipeline(nodes=[node("y")(lambda x: 1)], name="p")
+    with LocalBackend("sequential", "parallel", max_workers=2) as backend:
+        pipeline.backend = backend
+        with pytest.raises(WorkerDiedError) as caught:
+            pipeline.map({"x": [[Fatal(), list(range(1_000_000))]]}, "x")
+        assert (caught.value.items, caught.value.exitcode) == ("item 0", 9)
+        assert pipeline.map({"x": [1]}, "x")["y"] == [1]
+
+
+def test_workers_that_cannot_begin_are_not_started_for_ever(monkeypatch):
+    """They die while they are sent what is larger than the pipe."""
+    started = []
+    monkeypatch.setattr(worker, "server", lambda workers: _ends_at_once)
+    start = process.start
+    monkeypatch.setattr(process, "start", lambda *args: (started.append(1), start(*args))[1])
+    with LocalBackend("sequential", "parallel", max_workers=2) as backend:
+        pipeline = Pipeline(nodes=[node("y")(lambda x: len(x))], backend=backend)
+        with pytest.raises(WorkerDiedError):
+            pipeline.map({"x": [list(range(1_000_000))]}, "x")
+    assert len(started) < 8
+
+
+def _ends_at_once(connection):
+    os._exit(7)
+
+
+def test_runs_that_wait_for_a_worker_rest(monkeypatch):
+    """A seat that wakes itself would look for a free worker as fast as it can, and hold up everything else."""
+    looks = []
+    wait = ProcessLane._wait
+    monkeypatch.setattr(ProcessLane, "_wait", lambda lane: (looks.append(1), wait(lane))[1])
+    with LocalBackend("sequential", "parallel", max_workers=1) as backend:
+        pipeline = Pipeline(nodes=[node("y")(lambda x: time.sleep(0.1))], backend=backend)
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: pipeline.map({"x": range(2)}, "x"), range(4)))
+    assert len(looks) < 400

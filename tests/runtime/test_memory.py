@@ -578,7 +578,7 @@ def test_idle_workers_hold_nothing(fn):
         assert workers
         for worker in workers:
             # An answer says that whatever was sent before has been read. This asks for a part that nobody has.
-            worker.send(encode(ParcelHeader("unknown", "", [], [])), b"")
+            worker.send(encode(ParcelHeader("unknown", "", [], [], [0])), b"")
             assert decode_answer(worker.receive()[0]).missing == ["unknown"]
             assert [link for link in links(worker.pid) if "memfd:hypernodes" in link] == []
             with open(f"/proc/{worker.pid}/maps") as maps:

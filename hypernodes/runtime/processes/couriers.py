@@ -27,6 +27,8 @@ from hypernodes.runtime.processes.wire import (
     encode,
 )
 
+_LONGEST = 86_400.0  # seconds in one poll(), which takes no more than 24 days; it is then called again
+
 
 def _large(parcel: Parcel) -> Set[str]:
     return {part.digest for part in parcel.shared if part.memory is not None}
@@ -41,6 +43,7 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[
         parcel.surroundings.digest,
         [part.digest for part in parcel.shared],
         [part.digest for part in carried],
+        [parcel.surroundings.owner, *[part.owner for part in parcel.shared]],
         parcel.observed,
         parcel.collects,
         parcel.delay,
@@ -73,6 +76,8 @@ class PoolCourier:
         self._busy: Dict[Worker, List[Parcel]] = {}
         self._waiting: Deque[Parcel] = deque()
         self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
+        self._refused: Set[object] = set()  # parcels that a worker died before it had taken
+        self._ended: List[Outcome] = []  # of parcels that were lost like that
         # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
         self._mapped: Dict[Worker, Set[str]] = {}
         self._bell, self._ringer = os.pipe()
@@ -107,15 +112,21 @@ class PoolCourier:
         parts, fds = _message(parcel, worker.known)
         try:
             worker.send(*parts, fds=fds)
-        except WorkerGone:
-            # It died between two parcels, so nothing of ours was lost: any other will do.
+        except WorkerGone as gone:
             self._discard(worker)
-            self._waiting.append(parcel)
+            if parcel.key in self._refused:
+                # Twice is no accident: they die of what they are sent, or cannot live at all.
+                self._ended.append(Outcome(parcel.key, [], Died(gone.exitcode)))
+            else:
+                # It may have died between two parcels, so nothing of ours was lost: any other will do.
+                self._refused.add(parcel.key)
+                self._waiting.append(parcel)
             return
         except BaseException:
             self._discard(worker)
             raise
-        worker.known.update([part.digest for part in parcel.parts])
+        worker.learn([part.digest for part in parcel.parts])
+        self._refused.discard(parcel.key)
         self._busy[worker] = [parcel]
 
     def _sent_ahead(self, parcel: Parcel) -> bool:
@@ -137,7 +148,7 @@ class PoolCourier:
             except WorkerGone:
                 # What it was at work on is lost with it; `wait` finds that out, and whose fault it was.
                 return False
-            worker.known.update([part.digest for part in parcel.parts])
+            worker.learn([part.digest for part in parcel.parts])
             parcels.append(parcel)
             return True
         return False
@@ -146,6 +157,9 @@ class PoolCourier:
         while self._waiting and self.free():
             self.send(self._waiting.popleft())
         self._release_idle()
+        if self._ended:
+            ended, self._ended = self._ended, []
+            return ended
         if not self._busy and not self._rung:
             # Every worker is with other runs, or there is nothing to send: the bell tells of both.
             timeout = 0.05
@@ -166,7 +180,7 @@ class PoolCourier:
         for descriptor in by_descriptor:
             waiting.register(descriptor, select.POLLIN)
         # Rounded up: a little too early, it would be asked again and again until the time has come.
-        events = waiting.poll(None if timeout is None else math.ceil(timeout * 1000))
+        events = waiting.poll(None if timeout is None else math.ceil(min(timeout, _LONGEST) * 1000))
         found = []
         for descriptor, _ in events:
             if descriptor == self._bell:
@@ -266,6 +280,9 @@ class PoolCourier:
         self._mapped.pop(worker, None)
         self._pool.discard(worker)
 
+    def entered(self) -> bool:
+        return self._pool.entered()
+
     def ring(self) -> None:
         if self._closed:
             return
@@ -276,18 +293,23 @@ class PoolCourier:
             # The pipe is full of rings already.
             return
 
-    def close(self, abandon: bool) -> None:
+    def close(self) -> None:
         if self._closed:
             return
+        self.abandon()
         self._closed = True
+        os.close(self._bell)
+        os.close(self._ringer)
+
+    def abandon(self) -> None:
         self._pool.leave(self)
         for worker in self._busy:
             self._pool.discard(worker)
         self._busy.clear()
         self._waiting.clear()
+        self._ended.clear()
+        self._deadlines.clear()
         self._release_idle()
-        os.close(self._bell)
-        os.close(self._ringer)
 
 
 class ExecutorCourier:
@@ -337,13 +359,19 @@ class ExecutorCourier:
         died = "Broken" in type(error).__name__ or "Terminated" in type(error).__name__
         return Outcome(key, [], Died(None) if died else _as_exception(error))
 
+    def entered(self) -> bool:
+        return False
+
     def ring(self) -> None:
         self._answers.put(None)
 
-    def close(self, abandon: bool) -> None:
+    def abandon(self) -> None:
         for future in list(self._out):
             future.cancel()
         self._out.clear()
+
+    def close(self) -> None:
+        self.abandon()
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -75,7 +75,7 @@ def received(data: bytes) -> BaseException:
     """Return the exception in `data`, with its notes, and the text of its traceback as its cause."""
     fields, text = pickle.loads(data)
     error = _unpacked(_Carried(*fields))
-    error.__cause__ = RemoteTraceback(text)
+    _tried(lambda: setattr(error, "__cause__", RemoteTraceback(text)), None)
     return error
 
 

@@ -13,24 +13,25 @@ worker is alone. ::
 from __future__ import annotations
 
 import math
+import queue
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence
 
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, calls_in
-from hypernodes.pickling import loads
 from hypernodes.runtime.collect import lost
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.frames import Chunk, MapRun
 from hypernodes.runtime.policies import delay
 from hypernodes.runtime.processes import chunks
+from hypernodes.runtime.processes.answers import events_of, results_of
 from hypernodes.runtime.processes.failures import received
 from hypernodes.runtime.processes.memory import Packed
-from hypernodes.runtime.processes.packing import Packer, results_of
+from hypernodes.runtime.processes.packing import Packer
 from hypernodes.runtime.processes.shipments import Shipment
 from hypernodes.runtime.processes.surroundings import pack
-from hypernodes.runtime.processes.wire import Died, Late, Outcome, Parcel, decode_answer, part
+from hypernodes.runtime.processes.wire import Died, Late, Outcome, Parcel, decode_answer, own_part
 
 if TYPE_CHECKING:
     from hypernodes.runtime.run import Resources, Run
@@ -59,11 +60,17 @@ class Courier(Protocol):
     def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
         """Block until an answer is here, the bell was rung, or `timeout` seconds have passed."""
 
+    def entered(self) -> bool:
+        """Return whether this thread is in the middle of something here that the run may have to wait for."""
+
     def ring(self) -> None:
         """Let `wait` return; safe in a signal handler."""
 
-    def close(self, abandon: bool) -> None:
-        """Give back what was lent; with `abandon` work in flight is ended with its worker."""
+    def abandon(self) -> None:
+        """End work in flight with its workers."""
+
+    def close(self) -> None:
+        """Do that, and give back what was lent; nothing else may be called after."""
 
 
 class ProcessLane:
@@ -76,7 +83,11 @@ class ProcessLane:
         self._events = resources.events
         self._observed = resources.events is not None
         self._courier = resources.courier()
-        self._surroundings = part(pack(run.context, self._courier.native_threads))
+        try:
+            self._surroundings = own_part(pack(run.context, self._courier.native_threads))
+        except BaseException:
+            self._courier.close()
+            raise
         self._collects = resources.listener is not None and resources.listener.collects
         self._packer = Packer(self._courier.memory, resources.listener is not None)
         self._retries = resources.worker_retries if self._courier.renews else 0
@@ -115,11 +126,16 @@ class ProcessLane:
         # An item that is late takes its worker with it; others must not go with them.
         return 1 if map_run.linked.timed else chunks.worth(map_run.pace, sum(map_run.weight))
 
+    def entered(self) -> bool:
+        """Return whether this thread is in the middle of lending or returning a worker."""
+        return self._courier.entered()
+
     def serve(self) -> None:
         """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
         run = self._run
         while True:
             with run.lock:
+                run.seat_waits = False
                 run.note_interrupt()
                 inline = run.take_seat()
                 shipment = None if inline is not None else self._take()
@@ -233,18 +249,21 @@ class ProcessLane:
             error = fault
         else:
             header = decode_answer(parts[0])
+            unread = not header.begun
             try:
-                if header.has_events and self._events is not None:
-                    for event in loads(parts[2]):  # type: ignore[attr-defined]
-                        self._events(event)
                 if header.ok:
                     completed = header.completed
                     values = results_of(shipment, parts[1], memory)
                 else:
                     error = received(parts[1])
+                    if unread:
+                        add_note(error, shipment.reading())
+                if header.has_events and self._events is not None:
+                    for event in events_of(parts[2]):
+                        self._events(event)
             except BaseException as raised:
-                # By a hook, or by a result that cannot be read back.
-                error, unread = raised, True
+                # By a hook, or by results that cannot be read back.
+                error = error or raised
             if isinstance(task, Chunk) and header.completed:
                 map_run = self._steady = task.map_run
                 map_run.pace = (header.seconds / header.completed, header.completed)
@@ -306,7 +325,7 @@ class ProcessLane:
 
     def abandon(self) -> None:
         """End work in flight with its workers: the run has failed, and nobody will read the answers."""
-        self._courier.close(abandon=True)
+        self._courier.abandon()
         run = self._run
         with run.lock:
             for shipment in (*self._out.values(), *self._again):
@@ -316,7 +335,10 @@ class ProcessLane:
             self._again.clear()
 
     def close(self) -> None:
-        self._courier.close(abandon=bool(self._out))
+        with self._run.lock:
+            # Whoever still pushes rows, or ends, must not ring a bell whose descriptor may be somebody else's by then.
+            self._run.bell = queue.SimpleQueue()
+        self._courier.close()
         self._packer.close()
         # A run and its lane would keep each other, and with them all results, until a garbage collection.
         del self._run

@@ -23,7 +23,8 @@ import tempfile
 import weakref
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from hypernodes.pickling import dumps
+from hypernodes.errors import NotPicklableError
+from hypernodes.pickling import dumps, loads
 
 LARGE = 128 * 1024
 """Bytes from which a buffer goes apart. An array in and out takes three quarters of the time it takes through the pipe
@@ -161,6 +162,58 @@ def pack(value: object, subject: str, apart: bool = True) -> Packed:
         with contextlib.suppress(OSError):  # no memory of this kind is left: everything takes the long way round
             return Packed(data, Segment.filled(buffers))
     return Packed(dumps(value, subject), None)
+
+
+def pack_each(
+    values: List[Any],
+    subject: Callable[[int], str],
+    instead: Callable[[int, NotPicklableError], object],
+    apart: bool = True,
+) -> Packed:
+    """Pickle each of `values` by itself, for `unpack_each`.
+
+    Parameters
+    ----------
+    values : list
+        Of any number.
+    subject, instead : callable
+        Given the number of a value: what it is to the user; and, with the error, what travels in place of one that
+        does not pickle.
+    apart : bool
+        Whether large buffers go apart from the pickles.
+    """
+    buffers: List[memoryview] = []
+    pieces: List[Tuple[bytes, int]] = []
+    for number, value in enumerate(lifted(values)):
+        own: List[memoryview] = []
+        try:
+            data = dumps(value, subject(number), _keeper(own) if apart else None)
+        except NotPicklableError as error:
+            data, own = dumps(instead(number, error), "a failure"), []
+        buffers += own
+        pieces.append((data, len(own)))
+    data = dumps(tuple(pieces), "")
+    if not buffers:
+        return Packed(data, None)
+    try:
+        return Packed(data, Segment.filled(buffers))
+    except OSError:  # no memory of this kind is left: everything takes the long way round
+        return pack_each(values, subject, instead, apart=False)
+
+
+def unpack_each(
+    pieces: Sequence[Tuple[bytes, int]], buffers: Sequence[object], instead: Callable[[int, Exception], object]
+) -> List[Any]:
+    """Read what `pack_each` made; `instead` says what stands in place of one that cannot be read."""
+    values: List[Any] = []
+    start = 0
+    for number, (data, count) in enumerate(pieces):
+        try:
+            values.append(loads(data, buffers[start : start + count]))
+        except Exception as fault:
+            values.append(instead(number, fault))
+        start += count
+    return values
 
 
 def take(fds: Sequence[int], *sizes: Sequence[int]) -> List[Optional[Segment]]:

@@ -1,4 +1,4 @@
-"""Shipments in, the parts and rows of their parcels out; and results out of an answer.
+"""Shipments in, the parts and rows of their parcels out.
 
 What the items of a map share is packed once for all of them. Large buffers go into memory that workers map (`memory`),
 and everything that does not pickle is named as the user knows it.
@@ -12,17 +12,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Bundle, MapStep
-from hypernodes.pickling import dumps, loads
-from hypernodes.runtime.faults import makers
+from hypernodes.pickling import dumps
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.processes.memory import LARGE, Packed, Segment, lifted, pack
 from hypernodes.runtime.processes.shipments import Shipment
-from hypernodes.runtime.processes.wire import Part, part, shared_part
+from hypernodes.runtime.processes.wire import Part, own_part, shared_part
 
 Pick = Callable[[Tuple[Any, ...], int], Tuple[Any, ...]]
-
-_READABLE = "return something whose class this process can import and read back, or use mode 'threaded'"
 
 
 class Packer:
@@ -118,7 +115,7 @@ class Packer:
         small = tuple([position for position, large in own.items() if large is None])
         if small and straight:
             values = tuple([map_run.template[imports[position]] for position in small])
-            parts.append(part(dumps(values, "")))
+            parts.append(own_part(dumps(values, "")))
             places.append(small)
         varying = [
             position for position in range(len(imports)) if position not in own or (not straight and position in small)
@@ -151,25 +148,6 @@ class Packer:
             return None
         scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
         return scene.path, scene.frame
-
-
-def results_of(shipment: Shipment, data: bytes, memory: Optional[Segment]) -> Any:
-    """Return the results in an answer.
-
-    Raises
-    ------
-    NotPicklableError
-        For results that this process cannot read.
-    """
-    try:
-        return loads(data, memory.private() if memory is not None else ())
-    except Exception as fault:
-        bundle = shipment.bundle
-        made = makers(bundle.steps)
-        items = shipment.shown_items()
-        subject = " or ".join([made[slot] for slot in bundle.exports]) + (f" ({items})" if items else "")
-        cause = f"it was pickled in the worker, and cannot be read here: {type(fault).__name__}: {fault}"
-        raise NotPicklableError(subject, (), cause, _READABLE) from fault
 
 
 class _Sent:

@@ -34,6 +34,26 @@ _GRACE = 0.2  # seconds for idle workers to run their exit handlers when the poo
 _WHAT = "LocalBackend's worker pool"
 
 
+class _Guard:
+    """A lock that says who holds it; reentrant, as a garbage collection within may end a run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.owner = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+        self.owner = threading.get_ident()
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.owner = 0
+        self._lock.release()
+
+
 class WorkerPool:
     """Worker processes that stay warm between leases; safe to use from several threads.
 
@@ -55,7 +75,7 @@ class WorkerPool:
         self.max_workers = max_workers
         self._target = target
         self._name = name
-        self._lock = threading.RLock()  # guards the rest; reentrant, as a garbage collection within may end a run
+        self._lock = _Guard()  # of the rest
         self._idle: List[Worker] = []  # most recently used last
         self._leased: Set[Worker] = set()
         self._starting = 0
@@ -105,6 +125,10 @@ class WorkerPool:
                 worker.drop()
             self._starting += 1
         return self._start()
+
+    def entered(self) -> bool:
+        """Return whether this thread holds the lock of this pool, as under a garbage collection within."""
+        return self._lock.owner == threading.get_ident()
 
     def leave(self, asker: Asker) -> None:
         """Note that an asker waits no longer."""
@@ -162,16 +186,27 @@ class WorkerPool:
     def _start(self) -> Worker:
         """Turn a place counted in `_starting` into a leased worker."""
         worker = None
+        started = False
+
+        def begun() -> None:
+            nonlocal started
+            started = True
+            with self._lock:
+                self._starting -= 1
+                if worker is not None:
+                    self._leased.add(worker)
+                self._turns.call(self._free)
+
         try:
-            with process.sigint_held():
-                try:
-                    worker = process.start(self._target, self._name)
-                finally:
-                    with self._lock:
-                        self._starting -= 1
-                        if worker is not None:
-                            self._leased.add(worker)
-                        self._turns.call(self._free)
+            try:
+                with process.sigint_held():
+                    try:
+                        worker = process.start(self._target, self._name)
+                    finally:
+                        begun()
+            finally:
+                if not started:  # there was not even a descriptor for what holds it
+                    begun()
             if self._closed:
                 raise ClosedError(_WHAT)
         except BaseException:
@@ -183,7 +218,7 @@ class WorkerPool:
 
     def _after_fork(self) -> None:
         """Start anew in a forked child, where none of the parent's threads and leases exist."""
-        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._lock = _Guard()  # another thread of the parent may have held it
         for worker in (*self._idle, *self._leased):
             worker.disown()
         self._idle.clear()

@@ -17,11 +17,12 @@ import socket
 import sys
 import threading
 import time
-from typing import Iterator, List, Optional, Sequence, Set
+from typing import Iterable, Iterator, List, Optional, Sequence, Set
 
 from hypernodes.errors import ClosedError, OptionError
 from hypernodes.runtime.processes import channel
 
+_REMEMBERED = 512  # digests: several times what a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
 _EXITING = 5.0  # seconds from end of file, which the kernel makes while it ends a process, to its status: rarely 1 ms
 
@@ -45,7 +46,7 @@ class Worker:
     pid : int
         Of the process.
     known : set of str
-        Digests of what this worker already holds; kept by the caller, empty for a new process.
+        Digests of what this worker already holds, as far as is remembered; empty for a new process.
     spare : int
         Bytes that can be sent while the worker is at work, once: the pipe takes them whether or not somebody reads.
     """
@@ -64,6 +65,12 @@ class Worker:
         self._exitcode: Optional[int] = None
         self._torn = False  # a message is half sent or half read; stays when an exception left it so
         self._revoked = ""  # what was closed, when it was closed under its user
+
+    def learn(self, digests: Iterable[str]) -> None:
+        """Note what the worker holds from now on."""
+        if len(self.known) > _REMEMBERED:
+            self.known.clear()  # it does not hold so many either; what it still has is sent once more
+        self.known.update(digests)
 
     def __repr__(self) -> str:
         return f"<Worker {self.pid}{', ended' if self._ended else ''}>"

@@ -8,9 +8,10 @@ again, until what kills its worker is one item. ::
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Bundle
+from hypernodes.runtime.faults import tidy
 from hypernodes.runtime.frames import Chunk, Task
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.places import place_of
@@ -79,6 +80,11 @@ class Shipment:
         pipeline, items, first = place_of(self.task)
         return pipeline, items, first + self.start if first >= 0 else first
 
+    def item(self, row: int) -> Tuple[int, ...]:
+        """Return the indices of one of its items, from 0; of the frame of a bundle."""
+        _, items, first = self.place
+        return (*items, first + row) if first >= 0 else items
+
     def shown_items(self) -> str:
         """Return ``item 3``, ``one of items 3 to 9``, ``item 3.1``, or nothing outside of maps."""
         _, items, first = self.place
@@ -87,6 +93,13 @@ class Shipment:
         around = "".join([f"{item}." for item in items])
         last = first + self.count - 1
         return f"item {around}{first}" if last == first else f"one of items {around}{first} to {around}{last}"
+
+    def reading(self) -> str:
+        """Return the note for an exception that was raised before anything of it was run."""
+        items = self.shown_items()
+        name = self.bundle.steps[0].name
+        what = f"raised while a worker process read what node {name!r} of pipeline {tidy(self.place[0])!r} needs"
+        return f"{what}{items and ', '}{items}"
 
     def pieces(self) -> List[Shipment]:
         """Return shipments that hold its items between them; itself when there is one item or bundle."""

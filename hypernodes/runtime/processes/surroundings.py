@@ -56,21 +56,17 @@ def pack(context: contextvars.Context, threads: Optional[int]) -> bytes:
     return dumps(packed, "the surroundings of the run")
 
 
-def adopt(data: bytes, own: Dict[str, str]) -> contextvars.Context:
-    """Make this process look like the one that packed `data`; return its context variables as a context.
-
-    `own` are environment variables of this worker that stay as they are.
-    """
+def adopt(data: bytes) -> contextvars.Context:
+    """Make this process look like the one that packed `data`; return its context variables as a context."""
     packed: Any = loads(data)
     directory, path, environment, variables = packed
     if directory and directory != _directory():
         os.chdir(directory)
     if sys.path != path:
         sys.path[:] = path
-    wanted = {**environment, **own}
-    for name in set(os.environ) - set(wanted):
+    for name in set(os.environ) - set(environment):
         del os.environ[name]
-    for name, text in wanted.items():
+    for name, text in environment.items():
         if os.environ.get(name) != text:
             os.environ[name] = text
     context = contextvars.Context()

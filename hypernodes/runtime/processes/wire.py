@@ -9,6 +9,7 @@ any part asks a worker to let go of large memory; nothing is answered.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from typing import List, NamedTuple, Optional, Tuple
@@ -22,6 +23,8 @@ from hypernodes.runtime.processes.memory import Packed, Segment
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
 
+    `owners` are those of the surroundings and of each shared part.
+
     After `budget` seconds no further row is begun, and the answer is for those that were.
 
     One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
@@ -33,6 +36,7 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     surroundings: str
     shared: List[str]
     carried: List[str]
+    owners: List[int]
     observed: bool = False
     collects: bool = False
     delay: float = 0.0
@@ -44,8 +48,9 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
 class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     """How a parcel ended: items completed, whether all that were begun, and the seconds they took where they ran.
 
-    `missing` are digests of parts that the worker no longer holds; the parcel has to be sent again with them. `sizes`
-    are bytes of the results' large buffers; where there are any, a descriptor comes with the message.
+    Nothing was run unless it has `begun`: then what the parcel holds could not be read. `missing` are digests of parts
+    that the worker no longer holds; the parcel has to be sent again with them. `sizes` are bytes of the results' large
+    buffers; where there are any, a descriptor comes with the message.
     """
 
     completed: int
@@ -54,6 +59,7 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     has_events: bool = False
     missing: List[str] = []
     sizes: List[int] = []
+    begun: bool = True
 
 
 class Notice(msgspec.Struct, array_like=True, gc=False):
@@ -65,24 +71,43 @@ class Notice(msgspec.Struct, array_like=True, gc=False):
 
 @attrs.frozen
 class Part:
-    """Bytes that a worker keeps, under their digest, and large buffers apart from them."""
+    """Bytes that a worker keeps, under their digest, and large buffers apart from them.
+
+    What is read from them is for one `owner`: a node may change what it is given, and the next run, or another map,
+    has to find it as it was. A program belongs to nobody.
+    """
 
     digest: str
     data: bytes
     memory: Optional[Segment] = None
+    owner: int = 0
 
 
 NOTHING = Part("", b"")
 
 
+_owners = itertools.count(1)
+
+
 def part(data: bytes) -> Part:
-    """Return bytes as a part; equal bytes are one part, whichever run sends them."""
-    return Part(hashlib.blake2b(data, digest_size=16).hexdigest(), data)
+    """Return a program as a part; equal bytes are one part, whichever run sends them."""
+    return Part(_digest(data), data)
+
+
+def own_part(data: bytes) -> Part:
+    """Return values as a part: equal bytes are sent once, and read anew for each part that is made here."""
+    return Part(_digest(data), data, None, next(_owners))
 
 
 def shared_part(packed: Packed) -> Part:
-    """Return what items share as a part; with large buffers it is a part of its own, as nobody should hash those."""
-    return part(packed.data) if packed.memory is None else Part(os.urandom(16).hex(), packed.data, packed.memory)
+    """Return what items share as a part; with large buffers it has a digest of its own, as nobody should hash those."""
+    if packed.memory is None:
+        return own_part(packed.data)
+    return Part(os.urandom(16).hex(), packed.data, packed.memory, next(_owners))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 _parcel_encoder = msgspec.msgpack.Encoder()

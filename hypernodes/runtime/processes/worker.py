@@ -18,24 +18,22 @@ from collections import OrderedDict
 from itertools import repeat
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
 from hypernodes.lowering.plan import Plan
-from hypernodes.pickling import dumps, loads
-from hypernodes.runtime.cells import failed
+from hypernodes.pickling import loads
 from hypernodes.runtime.collect import Collector
-from hypernodes.runtime.faults import makers
 from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import surroundings
+from hypernodes.runtime.processes.answers import packed_events, packed_results
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.failures import portable
-from hypernodes.runtime.processes.memory import Packed, Segment, count_mapped, lifted, pack, take
+from hypernodes.runtime.processes.memory import Segment, count_mapped, take
 from hypernodes.runtime.processes.rows import execute_call, execute_frames, in_turn, observed, only_call
-from hypernodes.runtime.processes.wire import AnswerHeader, Notice, ParcelHeader, Place, decode_parcel, encode
+from hypernodes.runtime.processes.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
 from hypernodes.runtime.run import Resources, Run
 from hypernodes.runtime.services import Services
 
@@ -43,12 +41,11 @@ KEPT = 64
 """Parts a worker keeps; beyond, the one used longest ago goes, and would be sent again."""
 
 _received: OrderedDict[str, bytes] = OrderedDict()
-_kept: Dict[str, Any] = {}
+_kept: Dict[str, Tuple[int, Any]] = {}
 _memory: Dict[str, Segment] = {}
 _on_the_way: List[Segment] = []
 
 _surroundings: List[Any] = []
-_own_environment: Dict[str, str] = {}
 
 
 class _WorkerServices(Services):
@@ -60,7 +57,7 @@ class _WorkerServices(Services):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hosted: Dict[Tuple[int, int], LinkedPlan] = {}
+        self._hosted: OrderedDict[Tuple[int, int], LinkedPlan] = OrderedDict()
 
     @contextlib.contextmanager
     def watch(self, name: str, seconds: float) -> Iterator[None]:
@@ -76,6 +73,9 @@ class _WorkerServices(Services):
         linked = self._hosted.get(key)
         if linked is None:
             linked = self._hosted[key] = LinkedPlan(plan, listener)
+            while len(self._hosted) > KEPT:
+                self._hosted.popitem(last=False)
+        self._hosted.move_to_end(key)
         run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
         run.work()
         self.stopped, self._paused = False, None
@@ -167,7 +167,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     """
     header = decode_parcel(parts[0])
     started = time.perf_counter()
-    completed = 0
+    completed, begun = 0, False
     results: List[Any] = []
     events: List[Any] = []
     failure: Optional[BaseException] = None
@@ -194,7 +194,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         targets = [program.imports[position] for position in varying]
         if header.delay:
             time.sleep(header.delay)
-        started = time.perf_counter()
+        started, begun = time.perf_counter(), True
         until = started + header.budget
         call = only_call(code, targets, program.exports) if scene is None else None
         if call is not None:
@@ -210,9 +210,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
                 frames = observed(slots, targets, rows, until, listener if place[2] >= 0 else None, place[2])
             completed, failure = execute_frames(program, code, frames, context.copy, place, results)
         if failure is None:
-            if header.collects:
-                _replace_unpicklable(results, program, place)
-            payload, segment = _packed(results, program, place, memory is not None)
+            payload, segment = packed_results(results, program, place, memory is not None, header.collects)
             if segment is not None and memory is not None:
                 memory.append(segment)
                 sizes = segment.sizes
@@ -222,55 +220,25 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
-    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes])), payload]
-    return [*answered, dumps(events, "what a callback is told")] if events else answered
-
-
-def _replace_unpicklable(results: List[Any], program: Program, place: Place) -> None:
-    """Put a failure in place of each result that does not pickle."""
-    _, items, first = place
-    try:
-        dumps(results, "")
-    except NotPicklableError:
-        made = makers(program.steps)
-        nodes = {slot: step.name for step in program.steps for slot in step.results}
-        for number, value in enumerate(results):
-            row, column = divmod(number, len(program.exports))
-            slot, own = program.exports[column], (*items, first + row) if first >= 0 else items
-            try:
-                dumps(value, made[slot])
-            except NotPicklableError as error:
-                results[number] = failed(nodes.get(slot, program.steps[0].name), own, error)
-
-
-def _packed(results: List[Any], program: Program, place: Place, apart: bool) -> Packed:
-    _, items, first = place
-    try:
-        return pack(lifted(results), "a result", apart)
-    except NotPicklableError:
-        made = makers(program.steps)
-        for number, value in enumerate(results):
-            row, column = divmod(number, len(program.exports))
-            own = (*items, first + row) if first >= 0 else items
-            dumps(value, made[program.exports[column]] + (f", item {'.'.join(map(str, own))}" if own else ""))
-        raise
+    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes], begun)), payload]
+    return [*answered, packed_events(events)] if events else answered
 
 
 def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
     """Return what a parcel needs, unpickled and linked at its first use."""
+    of_surroundings, *owners = header.owners
     _received.move_to_end(header.surroundings)
-    if _surroundings[:1] != [header.surroundings]:
-        # Runs of other threads, or before a change of directory, may have left this process looking otherwise.
-        context = surroundings.adopt(_received[header.surroundings], _own_environment)
-        _surroundings[:] = [header.surroundings, context]
+    if _surroundings[:1] != [of_surroundings]:
+        # Another run, or a node of this process, may have left it looking otherwise.
+        _surroundings[:] = [of_surroundings, surroundings.adopt(_received[header.surroundings])]
     context = _surroundings[1]
-    shared = [_kept_or(digest, functools.partial(_loads_shared, digest)) for digest in header.shared]
-    program = _kept_or(header.program, loads)
+    shared = [_kept_or(digest, owner, _loads_shared) for digest, owner in zip(header.shared, owners)]
+    program = _kept_or(header.program, 0, lambda digest: loads(_received[digest]))
     listener = _listener(header)
     key = f"{header.program}+{_LISTENERS.index(listener)}"
-    code = _kept.get(key)
-    if code is None:
-        code = _kept[key] = link(program.steps, listener)
+    if key not in _kept:
+        _kept[key] = (0, link(program.steps, listener))
+    code: Code = _kept[key][1]
     while len(_received) > KEPT:
         gone, _ = _received.popitem(last=False)
         for kept in (gone, *[f"{gone}+{number}" for number in range(len(_LISTENERS))]):
@@ -278,8 +246,8 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextva
     return program, code, shared, context
 
 
-def _loads_shared(digest: str, data: bytes) -> Any:
-    return loads(data, _memory[digest].shared() if digest in _memory else ())
+def _loads_shared(digest: str) -> Any:
+    return loads(_received[digest], _memory[digest].shared() if digest in _memory else ())
 
 
 def _let_go(but: Sequence[str]) -> None:
@@ -290,8 +258,9 @@ def _let_go(but: Sequence[str]) -> None:
         _memory.pop(digest).close()
 
 
-def _kept_or(digest: str, make: Callable[[bytes], Any]) -> Any:
+def _kept_or(digest: str, owner: int, make: Callable[[str], Any]) -> Any:
     _received.move_to_end(digest)
-    if digest not in _kept:
-        _kept[digest] = make(_received[digest])
-    return _kept[digest]
+    kept = _kept.get(digest)
+    if kept is None or kept[0] != owner:
+        kept = _kept[digest] = (owner, make(digest))
+    return kept[1]

@@ -263,6 +263,11 @@ def calls_in(steps: Sequence[PlanStep]) -> Iterator[Step]:
                 yield from calls_in(bundle.steps)
 
 
+def output_path(step: Step) -> str:
+    """Return what tells one call of a frame from the others: the path of its first output, names joined by dots."""
+    return ".".join((*(step.scope.path if step.scope else ()), step.outputs[0]))
+
+
 def _shown(record: msgspec.Struct, hidden: Tuple[str, ...]) -> str:
     fields = [name for name in record.__struct_fields__ if name not in hidden]
     return f"{type(record).__name__}({', '.join([f'{name}={getattr(record, name)!r}' for name in fields])})"

@@ -99,7 +99,7 @@ class _Pump:
     async def work(self) -> None:
         run = self._run
         try:
-            while not run.schedule.stopped:
+            while run.schedule.wants_rows:
                 if self._pulled - self.yielded >= run.window():
                     self.room.clear()
                     await self.room.wait()

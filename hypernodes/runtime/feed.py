@@ -9,6 +9,7 @@ for it. Everything here is called under the run's lock. ::
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -55,8 +56,10 @@ class Feed:
         self._next_out = deliver
         self._rows: Deque[Row] = deque()
         self._parts: List[Any] = []
+        self._ordered = ordered
         self._held: Dict[int, Delivery] = {}
         self._next = 0
+        self._last: float = math.inf
 
     def attach(self, map_run: MapRun) -> None:
         """Take over a map that has just begun, without any rows."""
@@ -77,6 +80,24 @@ class Feed:
         """Note that no more rows will come; return their map."""
         self.map_run.open = False
         return self.map_run
+
+    def end_before(self, index: int) -> bool:
+        """Note that item `index` failed; return whether it is the first of those that did, in the order of items."""
+        self.map_run.open = False
+        self.map_run.total = self.map_run.next
+        first = index < self._last
+        self._last = min(self._last, index)
+        return first
+
+    @property
+    def ended(self) -> bool:
+        """Whether an item has failed: no further one is wanted."""
+        return self._last < math.inf
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing before the item that failed; without an order, nothing ever is."""
+        return not self._ordered or self._next >= self._last
 
     def __setitem__(self, where: Union[int, slice], value: Any) -> None:
         # All outputs of an item, or of a chunk, are written one after another, under one hold of the lock.

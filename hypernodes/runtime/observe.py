@@ -56,8 +56,13 @@ class Scene:
     def pause(self, seconds: float) -> bool:
         return bool(self.services.pause(seconds))
 
-    def watch(self, name: str, seconds: float) -> ContextManager[None]:
-        watched: ContextManager[None] = self.services.watch(name, seconds)
+    @property
+    def tried(self) -> Mapping[str, int]:
+        tried: Mapping[str, int] = self.services.tried
+        return tried
+
+    def watch(self, call: str, seconds: float) -> ContextManager[None]:
+        watched: ContextManager[None] = self.services.watch(call, seconds)
         return watched
 
     def tell(self, kind: str, step: PlanStep, payload: Any) -> None:

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import random
 import sys
+import time
 from typing import Any, Awaitable, Callable, Iterator
 
 from hypernodes.errors import NodeTimeoutError
 from hypernodes.ir.graph import Policy
-from hypernodes.lowering.plan import Step
+from hypernodes.lowering.plan import Step, output_path
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.interpreter import Slots
 
@@ -28,7 +29,7 @@ def governed(step: Step, call: Call) -> Call:
     policy = step.policy
     if policy.timeout is not None:
         call = _watched(step, policy.timeout, call)
-    return _retried(policy, call) if policy.retries else call
+    return _retried(output_path(step), policy, call) if policy.retries else call
 
 
 def governed_coroutine(step: Step, call: Coroutine) -> Coroutine:
@@ -60,9 +61,9 @@ def _last_attempt(policy: Policy) -> Iterator[None]:
         raise
 
 
-def _retried(policy: Policy, call: Call) -> Call:
+def _retried(key: str, policy: Policy, call: Call) -> Call:
     def run(slots: Slots) -> Any:
-        for attempt in range(policy.retries):
+        for attempt in range(slots[0].tried.get(key, 0), policy.retries):
             try:
                 return call(slots)
             except policy.retry_on:
@@ -89,8 +90,10 @@ def _retried_coroutine(policy: Policy, call: Coroutine) -> Coroutine:
 
 
 def _watched(step: Step, seconds: float, call: Call) -> Call:
+    key = output_path(step)
+
     def run(slots: Slots) -> Any:
-        with slots[0].watch(step.name, seconds):
+        with slots[0].watch(key, seconds):
             return call(slots)
 
     return run
@@ -110,6 +113,7 @@ def _cancelled_late(name: str, seconds: float, call: Coroutine) -> Coroutine:
         # Not asyncio.wait_for: a task of its own would have another context than the steps before and after it.
         timer = asyncio.get_running_loop().call_later(seconds, expire)
         value: Any = None
+        begun = time.monotonic()
         try:
             value = await call(slots)
         except BaseException as error:
@@ -120,10 +124,10 @@ def _cancelled_late(name: str, seconds: float, call: Coroutine) -> Coroutine:
                 raise  # somebody else has cancelled it, or it failed while it was being cancelled
             raise NodeTimeoutError(name, seconds) from None
         timer.cancel()
-        if late:
-            # It was cancelled, and returned all the same.
-            if sys.version_info >= (3, 11):
-                task.uncancel()
+        if late and sys.version_info >= (3, 11):
+            task.uncancel()
+        if late or time.monotonic() - begun > seconds:
+            # It was cancelled, and returned all the same; or it held up the loop, and nobody could cancel it.
             raise NodeTimeoutError(name, seconds)
         return value
 

@@ -15,7 +15,7 @@ advance side by side. At most `limit` tasks are out at once, over all depths tog
 
 from __future__ import annotations
 
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import FRAMES, PROCESS
@@ -124,6 +124,8 @@ class Schedule:
             self._item_done(task)
         else:
             self._guarded(self._bundle_done, task.frame, task.bundle)
+        if self._feed is not None:
+            self._stop_when_complete()
 
     def finish_chunk(self, chunk: Chunk, flat: Sequence[Any], completed: Optional[int] = None) -> None:
         """Count a chunk as done, with the results of its items laid end to end in `flat`.
@@ -136,18 +138,61 @@ class Schedule:
         map_run = chunk.map_run
         if completed is None:
             completed = chunk.count
-        start, stop, width = chunk.start, chunk.start + completed, len(map_run.columns)
-        for number, column in enumerate(map_run.columns):
-            column[start:stop] = flat[number::width]
+        self._put(chunk, chunk.start, flat, completed)
         map_run.give_back(chunk, completed)
         self._stream_on(map_run)
+        self._stop_when_complete()
 
-    def fail(self, task: Optional[Task], error: BaseException) -> None:
-        """Record a failure, of a task or (None) from outside; nothing new starts after it."""
+    @staticmethod
+    def _put(chunk: Chunk, start: int, flat: Sequence[Any], count: int) -> None:
+        columns = chunk.map_run.columns
+        for number, column in enumerate(columns):
+            column[start : start + count] = flat[number :: len(columns)]
+
+    def _item_of(self, task: Task, row: int) -> int:
+        """Return which item of the map that is fed a task belongs to."""
+        if isinstance(task, Chunk) and task.frame is self.root:
+            return task.start + row
+        frame = task.frame
+        while frame.map_run is not None and frame.map_run.frame is not self.root:
+            frame = frame.map_run.frame
+        return frame.index
+
+    def _stop_when_complete(self) -> None:
+        """End an ordered stream of which an item has failed, once it has all that comes before."""
+        feed = self._feed
+        if feed is None or not feed.ended or self.stopped:
+            return
+        nothing_moves = not (self.in_flight or any(self.ready.values()) or any(self.streams.values()))
+        if feed.complete or nothing_moves:
+            self.stop()
+
+    @property
+    def wants_rows(self) -> bool:
+        """Whether the map that is fed takes more rows."""
+        return not self.over and self._feed is not None and not self._feed.ended
+
+    def fail(self, task: Optional[Task], error: BaseException, row: int = 0) -> None:
+        """Record a failure: of a task, item `row` of a chunk, or (None) from outside. No further item begins after it.
+
+        An ordered stream first hands over what comes before: that is let finish.
+        """
+        first = False
         if task is not None:
             self.in_flight -= 1
-        self.failures.append((task, error))
-        self.stop()
+            if self._feed is not None and isinstance(error, Exception) and not self.stopped:
+                first = self._feed.end_before(self._item_of(task, row))
+                self._unqueue(self._feed.map_run)
+        self.failures.insert(0 if first else len(self.failures), (task, error))
+        if self._feed is None or not self._feed.ended or not isinstance(error, Exception):
+            self.stop()
+        else:
+            self._stop_when_complete()
+
+    def deliver(self, chunk: Chunk, row: int, flat: Sequence[Any], count: int) -> None:
+        """Hand over the results of `count` items of a chunk from its number `row` on, of which a later one failed."""
+        if self._feed is not None and chunk.frame is self.root and not self.stopped:
+            self._put(chunk, chunk.start + row, flat, count)
 
     def drop(self, task: Task) -> None:
         """Count a task as gone without a result, because the run has been stopped."""
@@ -341,11 +386,19 @@ class Schedule:
             self._order += 1
             heappush(self.streams[map_run.linked.placements[0]], (map_run.priority, self._order, map_run))
 
+    def _unqueue(self, map_run: MapRun) -> None:
+        """Take a map that has no more rows out of its stream."""
+        streams = self.streams[map_run.linked.placements[0]] if map_run.queued else []
+        if streams and not map_run.more:
+            streams[:] = [entry for entry in streams if entry[2] is not map_run]
+            heapify(streams)
+            map_run.queued = False
+
     # -- the map whose rows are fed -----------------------------------------------------------------------------------
 
     def push(self, row: Row) -> None:
         """Add a row to the map that is fed."""
-        if self.over or self._feed is None:
+        if self._feed is None or not self.wants_rows:
             return
         map_run = self._feed.push(row)
         if not map_run.linked.straight:
@@ -355,7 +408,7 @@ class Schedule:
 
     def end_feed(self) -> None:
         """Let the map that is fed end with the rows it has."""
-        if self.over or self._feed is None:
+        if self._feed is None or not self.wants_rows:
             return
         map_run = self._feed.end()
         if not map_run.running and not map_run.more:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any, ContextManager, Optional
+from typing import Any, ContextManager, Dict, Optional
 
 from hypernodes.lowering.plan import Plan
 from hypernodes.runtime.interpreter import Slots
@@ -12,16 +12,18 @@ from hypernodes.runtime.loop import LoopThread, Waiting
 from hypernodes.runtime.stops import Stops
 
 _PAUSING = threading.Lock()
+_NONE: Dict[str, int] = {}
 
 
 class Services(Stops):
     """What code of a bundle may ask of the run, through slot 0.
 
     An event loop to wait on, whether the run has been stopped, a pause that ends when it is, and, in a worker process,
-    somebody who watches the clock and a frame run on the spot.
+    somebody who watches the clock and a frame run on the spot. `tried` has the attempts that calls, by output, have had
+    in workers that were killed.
     """
 
-    __slots__ = ("_loop", "_paused", "_thread", "_waiting")
+    __slots__ = ("_loop", "_paused", "_thread", "_waiting", "tried")
 
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         super().__init__()
@@ -29,6 +31,7 @@ class Services(Stops):
         self._waiting: Optional[Waiting] = None
         self._thread = LoopThread()
         self._paused: Optional[threading.Event] = None
+        self.tried = _NONE
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
@@ -71,7 +74,7 @@ class Services(Stops):
         self.stop()
         self.cancel()
 
-    def watch(self, name: str, seconds: float) -> ContextManager[None]:
+    def watch(self, call: str, seconds: float) -> ContextManager[None]:
         """Return a block that ends with its process if it takes longer than `seconds`."""
         raise AssertionError("only a worker process can be ended")
 

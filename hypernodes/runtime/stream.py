@@ -134,7 +134,7 @@ def _beside(
     try:
         seat.start()
         while True:
-            if run.schedule.stopped:
+            if not run.schedule.wants_rows:
                 pulling = False
             room = pulling and pulled - yielded < run.window()
             if room:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, build, ids, random_map
-from observing import ours
+from observing import notes_of, ours
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
@@ -957,3 +957,73 @@ def test_ctrl_c(pair, tmp_path):
         process.kill()
     said = [line for line in out.splitlines() if line != "in"]
     assert (said, err, process.returncode) == (["interrupted", "[(0, {'y': -1})] 1"], "", 0)
+
+
+# -- what comes before a failure --------------------------------------------------------------------------------------
+
+
+def told(stream):
+    """Return the items of a stream and the error that ended it."""
+    found = []
+    try:
+        for item in stream:
+            found.append(item)
+    except Exception as error:
+        return found, error
+    return found, None
+
+
+async def told_async(stream):
+    found = []
+    try:
+        async for item in stream:
+            found.append(item)
+    except Exception as error:
+        return found, error
+    return found, None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bodies", ["plain", "coroutine", "two in a row", "side by side"])
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_an_ordered_stream_hands_over_all_that_comes_before_a_failure(pair, bodies, backends):
+    """As a loop over the items would, and as `Executor.map` does; however many items are on their way."""
+
+    def work(x):
+        if x in (70, 71, 75):
+            raise ValueError(x)
+        return x
+
+    async def work_soon(x):
+        await asyncio.sleep(0.002 if x % 7 else 0.01)
+        return work(x)
+
+    nodes = [node("y")(work_soon if bodies == "coroutine" else work)]
+    if bodies == "two in a row":
+        nodes.append(node("z")(lambda y: -y))
+    if bodies == "side by side":
+        nodes += [node("z")(lambda x: -x), node("sum")(lambda y, z: y + z)]
+    pipeline = Pipeline(nodes=nodes, backend=backends(pair))
+
+    inputs = {"x": itertools.count()}
+    found, error = told(pipeline.stream(inputs, "x", output_name="y", ordered=True))
+    assert found == [(x, {"y": x}) for x in range(70)]
+    assert str(error) == "70"
+    assert any("item 70," in note for note in notes_of(error))
+    inputs = {"x": itertools.count()}
+    assert asyncio.run(told_async(pipeline.astream(inputs, "x", output_name="y", ordered=True)))[0] == found
+
+
+@pytest.mark.parametrize("mode", ["async", "threaded", "parallel"])
+def test_a_failure_of_an_ordered_stream_does_not_wait_for_later_items(mode, backends):
+    @node("y")
+    async def work(x):
+        if x == 1:
+            raise ValueError(x)
+        await asyncio.sleep(0 if x < 1 else 600)
+        return x
+
+    pipeline = Pipeline(nodes=[work], backend=backends(("sequential", mode)))
+    found, error = told(pipeline.stream({"x": range(4)}, "x", ordered=True))
+    assert [index for index, _ in found] == [0]
+    assert str(error) == "1"

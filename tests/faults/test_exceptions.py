@@ -681,6 +681,7 @@ class Hostile(Exception):
         return super().__getattribute__(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Frozen, OddNotes, Silent, Hostile])
 @pytest.mark.parametrize("coroutine", [False, True])
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[0] == pair[1] or "sequential" in pair], ids=ids)
@@ -719,6 +720,7 @@ def test_the_end_of_a_program_in_a_task_of_a_node(pair, end, backends):
         pipeline.map({"x": [1, 2]}, "x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_a_node_that_stops_its_loop_goes_on(pair, backends):
     async def work(x):

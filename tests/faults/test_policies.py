@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from graphs import PAIRS, PARALLEL_PAIRS, ids
+from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import NodeDefinitionError, NodeTimeoutError, PlacementError
@@ -358,6 +359,48 @@ def test_options_without_a_meaning_are_refused(options, words):
             return x
 
     assert caught.value.node == "odd"
+
+
+@parallel_pairs
+def test_failed_and_late_attempts_are_counted_together(pair, tmp_path):
+    @node(output_name="y", retries=3, timeout=0.3, placement="process")
+    def odd(x):
+        if attempts(tmp_path, x) % 2:
+            time.sleep(FOREVER)
+        raise ValueError(x)
+
+    with backend(pair) as made, pytest.raises(NodeTimeoutError) as caught:
+        Pipeline(nodes=[odd], backend=made).map({"x": [0]}, "x")
+    assert attempts(tmp_path, 0) == 4
+    assert "tried 4 times" in notes_of(caught.value)
+
+
+@parallel_pairs
+def test_nodes_of_one_name_have_policies_of_their_own(pair, tmp_path):
+    @node(output_name="u", name="work", timeout=FOREVER, placement="process")
+    def quick(x):
+        return x
+
+    @node(output_name="v", name="work", timeout=0.3, retries=2, placement="process")
+    def slow(u):
+        attempts(tmp_path, u)
+        time.sleep(FOREVER)
+
+    inner = [Pipeline(nodes=[quick], name="first"), Pipeline(nodes=[slow], name="second")]
+    with backend(pair) as made, pytest.raises(NodeTimeoutError) as caught:
+        Pipeline(nodes=inner, name="p", backend=made).map({"x": [0]}, "x")
+    assert attempts(tmp_path, 0) == 3
+    assert any(note.startswith("node 'work' of pipeline 'p.second'") for note in notes_of(caught.value))
+
+
+@every_pair
+def test_a_coroutine_that_holds_up_its_loop_is_late(pair):
+    @node(output_name="y", timeout=0.1)
+    async def blocking(x):
+        time.sleep(0.3)
+
+    with backend(pair) as made, pytest.raises(NodeTimeoutError):
+        Pipeline(nodes=[blocking], backend=made).map({"x": [0]}, "x")
 
 
 @every_pair

@@ -48,6 +48,7 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[
         parcel.collects,
         parcel.delay,
         parcel.budget,
+        parcel.tried,
     )
     memories = [part.memory if part.digest not in held else None for part in parcel.shared]
     header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
@@ -76,6 +77,8 @@ class PoolCourier:
         self._busy: Dict[Worker, List[Parcel]] = {}
         self._waiting: Deque[Parcel] = deque()
         self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
+        # How often each call was begun, and failed, for the parcel that a worker is at work on.
+        self._attempts: Dict[Worker, Dict[str, int]] = {}
         self._refused: Set[object] = set()  # parcels that a worker died before it had taken
         self._ended: List[Outcome] = []  # of parcels that were lost like that
         # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
@@ -205,6 +208,7 @@ class PoolCourier:
         if len(outcome.parts) == 1:
             self._note(worker, decode_notice(outcome.parts[0]))
             return None
+        self._attempts.pop(worker, None)
         behind = self._busy.pop(worker)[1:]
         if behind:
             self._busy[worker] = behind
@@ -224,8 +228,12 @@ class PoolCourier:
         return outcome
 
     def _note(self, worker: Worker, notice: Notice) -> None:
-        if notice.name:
+        attempts = self._attempts.setdefault(worker, {})
+        if notice.seconds:
             self._deadlines[worker] = (time.monotonic() + notice.seconds, notice)
+            attempts[notice.call] = attempts.get(notice.call, 0) + 1
+        elif not notice.failed:
+            attempts.pop(notice.call, None)  # the next one of this call is another item's
 
     def _until_deadline(self, timeout: Optional[float]) -> Optional[float]:
         left = max(0.0, min(self._deadlines.values(), key=itemgetter(0))[0] - time.monotonic())
@@ -238,8 +246,9 @@ class PoolCourier:
         for worker, (deadline, notice) in list(self._deadlines.items()):
             if deadline <= now:
                 del self._deadlines[worker]
+                attempts = self._attempts[worker][notice.call]
                 parcel = self._lose(worker)
-                outcomes.append(Outcome(parcel.key, [], Late(notice.name, notice.seconds)))
+                outcomes.append(Outcome(parcel.key, [], Late(notice.call, attempts)))
         return outcomes
 
     @staticmethod
@@ -278,6 +287,7 @@ class PoolCourier:
 
     def _discard(self, worker: Worker) -> None:
         self._mapped.pop(worker, None)
+        self._attempts.pop(worker, None)
         self._pool.discard(worker)
 
     def entered(self) -> bool:

@@ -19,9 +19,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence
 
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
-from hypernodes.lowering.plan import PROCESS, calls_in
+from hypernodes.lowering.plan import PROCESS, calls_in, output_path
 from hypernodes.runtime.collect import lost
-from hypernodes.runtime.faults import add_note
+from hypernodes.runtime.faults import add_note, tidy
 from hypernodes.runtime.frames import Chunk, MapRun
 from hypernodes.runtime.policies import delay
 from hypernodes.runtime.processes import chunks
@@ -218,7 +218,7 @@ class ProcessLane:
             shipment.sent = time.monotonic()
             self._out[id(shipment)] = shipment
             program, surroundings = shipment.linked.parts[shipment.bundle.index], self._surroundings
-            options = (self._observed, self._collects, shipment.delay, self._budget(shipment))
+            options = (self._observed, self._collects, shipment.delay, self._budget(shipment), shipment.tried)
             self._courier.send(Parcel(id(shipment), program, surroundings, shared, rows, *options))
         except BaseException as error:
             self._out.pop(id(shipment), None)
@@ -251,11 +251,13 @@ class ProcessLane:
             header = decode_answer(parts[0])
             unread = not header.begun
             try:
+                completed = header.completed
                 if header.ok:
-                    completed = header.completed
                     values = results_of(shipment, parts[1], memory)
                 else:
                     error = received(parts[1])
+                    if header.partial:
+                        values = results_of(shipment, parts[-1], memory)
                     if unread:
                         add_note(error, shipment.reading())
                 if header.has_events and self._events is not None:
@@ -270,7 +272,9 @@ class ProcessLane:
                 map_run.weight = (map_run.weight[0], Packed(parts[1], memory).nbytes // header.completed)
         with run.lock:
             if error is not None:
-                self._failed(shipment, error, in_items=unread)
+                if values is not None and isinstance(task, Chunk):
+                    run.schedule.deliver(task, shipment.start, values, completed)
+                self._failed(shipment, error, in_items=unread, row=shipment.start + completed)
             else:
                 self._arrived(shipment, values, completed)
 
@@ -286,18 +290,18 @@ class ProcessLane:
                 task.frame.slots[slot] = value
             schedule.finish(task)
 
-    def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False) -> None:
-        """Take in a failure, which with `in_items` one of the items may have alone. Under the lock."""
+    def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False, row: int = 0) -> None:
+        """Take in a failure, of item `row`, or with `in_items` perhaps of any other. Under the lock."""
         if not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped:
-            self._given_up(shipment, error)
+            self._given_up(shipment, error, row)
         elif in_items and shipment.count > 1:
             self._again.extend(shipment.pieces())
         else:
             self._arrived(shipment, lost(shipment, error), shipment.count)
 
-    def _given_up(self, shipment: Shipment, error: BaseException) -> None:
+    def _given_up(self, shipment: Shipment, error: BaseException, row: int = 0) -> None:
         if shipment.gives_up():
-            self._run.schedule.fail(shipment.task, error)
+            self._run.schedule.fail(shipment.task, error, row)
 
     def _lost(self, shipment: Shipment, died: Died) -> Optional[WorkerDiedError]:
         """Send again what a worker died with, in pieces where that tells more; return the error when that is over."""
@@ -310,15 +314,18 @@ class ProcessLane:
 
     def _timed_out(self, shipment: Shipment, late: Late) -> Optional[NodeTimeoutError]:
         """Send again, after the backoff, what was late and may be tried again; return the error when it may not."""
-        error = NodeTimeoutError(late.name, late.seconds)
-        policy = next(step.policy for step in calls_in(shipment.bundle.steps) if step.name == late.name)
-        if shipment.lates < policy.retries and isinstance(error, policy.retry_on):
-            shipment.delay = delay(policy, shipment.lates)
-            shipment.lates += 1
+        step = next(step for step in calls_in(shipment.bundle.steps) if output_path(step) == late.call)
+        policy = step.policy
+        assert policy.timeout is not None
+        error = NodeTimeoutError(step.name, policy.timeout)
+        tried = shipment.tried[late.call] = shipment.tried.get(late.call, 0) + late.attempts
+        if tried <= policy.retries and isinstance(error, policy.retry_on):
+            shipment.delay = delay(policy, tried - 1)
             self._again.append(shipment)
             return None
         items = shipment.shown_items()
-        add_note(error, f"node {late.name!r} of pipeline {shipment.place[0]!r}{items and ', '}{items}")
+        where = ".".join((tidy(shipment.place[0]), *(step.scope.path if step.scope else ())))
+        add_note(error, f"node {step.name!r} of pipeline {where!r}{items and ', '}{items}")
         if policy.retries and isinstance(error, policy.retry_on):
             add_note(error, f"tried {policy.retries + 1} times")
         return error

@@ -37,6 +37,8 @@ _WHAT = "LocalBackend's worker pool"
 class _Guard:
     """A lock that says who holds it; reentrant, as a garbage collection within may end a run."""
 
+    _ident = staticmethod(threading.get_ident)  # in reach when the interpreter ends, and the module is not
+
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._depth = 0
@@ -45,7 +47,7 @@ class _Guard:
     def __enter__(self) -> None:
         self._lock.acquire()
         self._depth += 1
-        self.owner = threading.get_ident()
+        self.owner = self._ident()
 
     def __exit__(self, *exc: object) -> None:
         self._depth -= 1

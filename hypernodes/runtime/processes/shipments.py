@@ -8,7 +8,7 @@ again, until what kills its worker is one item. ::
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Bundle
 from hypernodes.runtime.faults import tidy
@@ -25,18 +25,19 @@ than few pieces."""
 class Shipment:
     """A task on its way: a bundle, or the items of a chunk from number `start` to before number `stop`.
 
-    `losses` counts the workers that died with it, or with a larger shipment that it was a piece of; `lates` how often
-    its time was up. `delay` are seconds to wait before it is run again; `sent` is the monotonic time at which it went.
+    `losses` counts the workers that died with it, or with a larger shipment that it was a piece of; `tried` has the
+    attempts that its calls have had, by output, in workers whose time was up. `delay` are seconds to wait before it is
+    run again; `sent` is the monotonic time at which it went.
     """
 
-    __slots__ = ("_puzzle", "delay", "lates", "losses", "sent", "start", "stop", "task")
+    __slots__ = ("_puzzle", "delay", "losses", "sent", "start", "stop", "task", "tried")
 
     def __init__(self, task: Task, start: int = 0, stop: int = 1) -> None:
         self.task = task
         self.start = start
         self.stop = stop
         self.losses = 0
-        self.lates = 0
+        self.tried: Dict[str, int] = {}
         self.delay = 0.0
         self.sent = 0.0
         self._puzzle: Optional[_Puzzle] = None

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import math
 import os
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import attrs
 import msgspec
@@ -25,7 +25,8 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
 
     `owners` are those of the surroundings and of each shared part.
 
-    After `budget` seconds no further row is begun, and the answer is for those that were.
+    After `budget` seconds no further row is begun, and the answer is for those that were. `tried` are attempts that
+    calls, by output, have had in workers that were killed.
 
     One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
     `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the shared values, when
@@ -41,6 +42,7 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     collects: bool = False
     delay: float = 0.0
     budget: float = math.inf
+    tried: Dict[str, int] = {}
     shared_sizes: List[List[int]] = []
     row_sizes: List[int] = []
 
@@ -50,7 +52,8 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
 
     Nothing was run unless it has `begun`: then what the parcel holds could not be read. `missing` are digests of parts
     that the worker no longer holds; the parcel has to be sent again with them. `sizes` are bytes of the results' large
-    buffers; where there are any, a descriptor comes with the message.
+    buffers; where there are any, a descriptor comes with the message. One that is `partial` has, behind the exception
+    and the events, the results of the items before the one that failed.
     """
 
     completed: int
@@ -60,13 +63,15 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     missing: List[str] = []
     sizes: List[int] = []
     begun: bool = True
+    partial: bool = False
 
 
 class Notice(msgspec.Struct, array_like=True, gc=False):
-    """A worker begins a call of node `name` that may take so many seconds; without a name, the call has ended."""
+    """A worker begins the call that makes output `call` and may take so many seconds; or, with none, has ended it."""
 
-    name: str = ""
+    call: str
     seconds: float = 0.0
+    failed: bool = False
 
 
 @attrs.frozen
@@ -157,6 +162,7 @@ class Parcel:
     collects: bool = False
     delay: float = 0.0
     budget: float = math.inf
+    tried: Dict[str, int] = attrs.Factory(dict)
 
     @property
     def parts(self) -> List[Part]:
@@ -173,12 +179,12 @@ class Died(Exception):
 
 
 class Late(Exception):
-    """A worker was killed because a call of node `name` took longer than its `seconds`."""
+    """A worker was killed because the call that makes output `call` took too long, at its attempt number `attempts`."""
 
-    def __init__(self, name: str, seconds: float) -> None:
-        super().__init__(name, seconds)
-        self.name = name
-        self.seconds = seconds
+    def __init__(self, call: str, attempts: int) -> None:
+        super().__init__(call, attempts)
+        self.call = call
+        self.attempts = attempts
 
 
 class Outcome(NamedTuple):

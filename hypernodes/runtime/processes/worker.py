@@ -18,6 +18,7 @@ from collections import OrderedDict
 from itertools import repeat
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.parallel import Program
 from hypernodes.lowering.plan import Plan
 from hypernodes.pickling import loads
@@ -60,12 +61,14 @@ class _WorkerServices(Services):
         self._hosted: OrderedDict[Tuple[int, int], LinkedPlan] = OrderedDict()
 
     @contextlib.contextmanager
-    def watch(self, name: str, seconds: float) -> Iterator[None]:
-        self.connection.send(encode(Notice(name, seconds)))
+    def watch(self, call: str, seconds: float) -> Iterator[None]:
+        self.connection.send(encode(Notice(call, seconds)))
+        failed = True
         try:
             yield
+            failed = False
         finally:
-            self.connection.send(encode(Notice()))
+            self.connection.send(encode(Notice(call, 0.0, failed)))
 
     def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
@@ -172,6 +175,8 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     events: List[Any] = []
     failure: Optional[BaseException] = None
     sizes: Sequence[int] = ()
+    segment: Optional[Segment] = None
+    before: Optional[bytes] = None
     try:
         *shared_memory, row_memory = take(fds, *header.shared_sizes, header.row_sizes)
         if any(shared_memory):
@@ -192,6 +197,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             for position, value in zip(positions, values):
                 slots[program.imports[position]] = value
         targets = [program.imports[position] for position in varying]
+        _services.tried = header.tried
         if header.delay:
             time.sleep(header.delay)
         started, begun = time.perf_counter(), True
@@ -211,17 +217,25 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             completed, failure = execute_frames(program, code, frames, context.copy, place, results)
         if failure is None:
             payload, segment = packed_results(results, program, place, memory is not None, header.collects)
-            if segment is not None and memory is not None:
-                memory.append(segment)
-                sizes = segment.sizes
         else:
             payload = portable(failure)
+            if completed and place[2] >= 0:
+                with contextlib.suppress(NotPicklableError):
+                    before, segment = packed_results(results, program, place, memory is not None, header.collects)
+        if segment is not None and memory is not None:
+            memory.append(segment)
+            sizes = segment.sizes
         ok = failure is None
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
-    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes], begun)), payload]
-    return [*answered, packed_events(events)] if events else answered
+    partial = before is not None
+    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes], begun, partial)), payload]
+    if events:
+        answered.append(packed_events(events))
+    if before is not None:
+        answered.append(before)
+    return answered
 
 
 def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:

@@ -5,7 +5,20 @@ The graph is built once, at construction; what one kind of run needs, at the fir
 
 from __future__ import annotations
 
-from typing import Any, AsyncGenerator, Dict, Generator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    AsyncGenerator,
+    Dict,
+    Generator,
+    List,
+    Literal,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    overload,
+)
 
 from hypernodes import collection
 from hypernodes.asking import Names, names_of
@@ -19,9 +32,10 @@ from hypernodes.ir.graph import Graph, Operation
 from hypernodes.nesting import PipelineNode
 from hypernodes.node import Node
 from hypernodes.preparing import Preparations
-from hypernodes.results import MapResult
+from hypernodes.results import MapResult, RunResult
 from hypernodes.settings import Adjustable, Settings, checked_backend, checked_callbacks
 
+Inputs = Mapping[str, Any]
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.
 Member = Union["Node[..., Any]", "Pipeline", "PipelineNode"]
 
@@ -96,9 +110,19 @@ class Pipeline(Adjustable):
 
     # -- running ------------------------------------------------------------------------------------------------------
 
+    @overload
+    def run(
+        self, inputs: Optional[Inputs] = None, output_name: Optional[Names] = None, *, error_policy: Literal["collect"]
+    ) -> RunResult: ...
+
+    @overload
+    def run(
+        self, inputs: Optional[Inputs] = None, output_name: Optional[Names] = None, error_policy: str = "raise"
+    ) -> Dict[str, Any]: ...
+
     def run(
         self,
-        inputs: Optional[Mapping[str, Any]] = None,
+        inputs: Optional[Inputs] = None,
         output_name: Optional[Names] = None,
         error_policy: str = "raise",
     ) -> Dict[str, Any]:
@@ -127,7 +151,7 @@ class Pipeline(Adjustable):
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        given: Mapping[str, Any] = {} if inputs is None else inputs
+        given: Inputs = {} if inputs is None else inputs
         outputs = self._preparations.of_run(given, output_name, error_policy).run(given)
         return outputs if error_policy == "raise" else run_result(self, outputs, given)
 
@@ -137,7 +161,7 @@ class Pipeline(Adjustable):
 
     def map(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Inputs,
         map_over: Names,
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
@@ -175,9 +199,19 @@ class Pipeline(Adjustable):
         given = _read(inputs, axes)
         return map_result(self, prepared.run(given), given, axes, map_mode, output_name)
 
+    @overload
+    async def arun(
+        self, inputs: Optional[Inputs] = None, output_name: Optional[Names] = None, *, error_policy: Literal["collect"]
+    ) -> RunResult: ...
+
+    @overload
+    async def arun(
+        self, inputs: Optional[Inputs] = None, output_name: Optional[Names] = None, error_policy: str = "raise"
+    ) -> Dict[str, Any]: ...
+
     async def arun(
         self,
-        inputs: Optional[Mapping[str, Any]] = None,
+        inputs: Optional[Inputs] = None,
         output_name: Optional[Names] = None,
         error_policy: str = "raise",
     ) -> Dict[str, Any]:
@@ -188,7 +222,7 @@ class Pipeline(Adjustable):
 
     async def amap(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Inputs,
         map_over: Names,
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
@@ -202,7 +236,7 @@ class Pipeline(Adjustable):
 
     def stream(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Inputs,
         map_over: Names,
         map_mode: str = "zip",
         output_name: Optional[Names] = None,
@@ -250,7 +284,7 @@ class Pipeline(Adjustable):
 
     def astream(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Inputs,
         map_over: Names,
         map_mode: str = "zip",
         output_name: Optional[Names] = None,

@@ -26,6 +26,12 @@ class StepFailed(Exception):
         self.trail: List[Tuple[Any, int, Slots]] = []
 
 
+def is_exception(error: BaseException) -> bool:
+    """Return whether an error, or the one that a step raised, is an Exception; others end programs, not items."""
+    # By type: isinstance may ask an object of the user's what it says it is.
+    return issubclass(type(error.error if type(error) is StepFailed else error), Exception)
+
+
 def execute(code: Code, slots: Slots) -> None:
     """Run linked steps over `slots`, in order."""
     for shape, table in code:

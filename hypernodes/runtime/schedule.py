@@ -15,15 +15,16 @@ advance side by side. At most `limit` tasks are out at once, over all depths tog
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import FRAMES, PROCESS
 from hypernodes.runtime.feed import Feed, Row
 from hypernodes.runtime.frames import BundleTask, Chunk, Frame, Item, MapRun, Task
-from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.interpreter import Slots, is_exception
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener
+from hypernodes.runtime.queues import MapQueue
 
 
 class Schedule:
@@ -55,8 +56,7 @@ class Schedule:
         feed: Optional[Feed] = None,
     ) -> None:
         self.ready: Dict[str, List[Tuple[int, int, Task]]] = {name: [] for name in linked.placements_used}
-        # Heaps as well: priority, turn, map.
-        self.streams: Dict[str, List[Tuple[int, int, MapRun]]] = {name: [] for name in linked.placements_used}
+        self.streams: Dict[str, MapQueue] = {name: MapQueue() for name in linked.placements_used}
         self.limit = limit
         self.in_flight = 0
         self.failures: List[Tuple[Optional[Task], BaseException]] = []
@@ -177,17 +177,19 @@ class Schedule:
 
         An ordered stream first hands over what comes before: that is let finish.
         """
-        first = False
         if task is not None:
             self.in_flight -= 1
-            if self._feed is not None and isinstance(error, Exception) and not self.stopped:
-                first = self._feed.end_before(self._item_of(task, row))
-                self._unqueue(self._feed.map_run)
+        feed, first = self._feed, False
+        waits = feed is not None and not self.stopped and is_exception(error)
+        if feed is not None and waits and task is not None:
+            first = feed.end_before(self._item_of(task, row))
+            if feed.map_run.linked.straight and not feed.map_run.more:
+                self._stream_of(feed.map_run).discard(feed.map_run)
         self.failures.insert(0 if first else len(self.failures), (task, error))
-        if self._feed is None or not self._feed.ended or not isinstance(error, Exception):
-            self.stop()
-        else:
+        if feed is not None and waits and feed.ended:
             self._stop_when_complete()
+        else:
+            self.stop()
 
     def deliver(self, chunk: Chunk, row: int, flat: Sequence[Any], count: int) -> None:
         """Hand over the results of `count` items of a chunk from its number `row` on, of which a later one failed."""
@@ -347,7 +349,7 @@ class Schedule:
 
     # -- items of straight bodies: taken from the map itself, without a place in the heap -----------------------------
 
-    def _take_item(self, placement: str, streams: List[Tuple[int, int, MapRun]]) -> Optional[Task]:
+    def _take_item(self, placement: str, streams: MapQueue) -> Optional[Task]:
         map_run = streams[0][2]
         task: Optional[Task]
         try:
@@ -355,13 +357,7 @@ class Schedule:
         except BaseException as error:
             self.fail(None, error)
             return None
-        if not map_run.more or map_run.running >= map_run.width:
-            heappop(streams)
-            map_run.queued = False
-        elif len(streams) > 1:
-            # Maps of sibling frames take turns: the one just served is the last of its equals.
-            self._order += 1
-            heapreplace(streams, (map_run.priority, self._order, map_run))
+        streams.served()
         self.in_flight += 1
         return task
 
@@ -381,18 +377,11 @@ class Schedule:
 
     def _queue(self, map_run: MapRun) -> None:
         """Put a map into its stream, where it may be already."""
-        if not (map_run.queued or self.stopped):
-            map_run.queued = True
-            self._order += 1
-            heappush(self.streams[map_run.linked.placements[0]], (map_run.priority, self._order, map_run))
+        if not self.stopped:
+            self._stream_of(map_run).add(map_run)
 
-    def _unqueue(self, map_run: MapRun) -> None:
-        """Take a map that has no more rows out of its stream."""
-        streams = self.streams[map_run.linked.placements[0]] if map_run.queued else []
-        if streams and not map_run.more:
-            streams[:] = [entry for entry in streams if entry[2] is not map_run]
-            heapify(streams)
-            map_run.queued = False
+    def _stream_of(self, map_run: MapRun) -> MapQueue:
+        return self.streams[map_run.linked.placements[0]]
 
     # -- the map whose rows are fed -----------------------------------------------------------------------------------
 

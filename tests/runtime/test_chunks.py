@@ -92,6 +92,13 @@ def test_heavy_items_are_bounded_by_bytes():
     assert chunks.of_closed(2, 1000, 0.0, chunks.worth((1e-6, 1_000_000), 2 * chunks.CHUNK_BYTES), 1e-6) == 1
 
 
+def test_a_stream_holds_a_bounded_number_of_items_and_bytes():
+    assert chunks.window(2, 1e6, 1) == chunks.WINDOW
+    assert chunks.window(2, 10, 1) == 60
+    assert chunks.window(2, 1e6, 1 << 20) == 64
+    assert chunks.window(8, 1e6, 1 << 30) == 16
+
+
 def test_nothing_goes_ahead_of_slow_items_or_near_the_end():
     assert chunks.may_go_ahead(2, 10_000, 20e-6)
     assert not chunks.may_go_ahead(2, 1_000, 20e-6)

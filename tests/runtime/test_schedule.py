@@ -304,3 +304,80 @@ def test_nothing_is_fed_after_a_failure():
     driver.finish(other)
     assert driver.schedule.done
     assert driver.delivered == []
+
+
+@pytest.mark.parametrize("nodes", [CHAIN, DIAMOND], ids=["straight", "frames"])
+def test_an_ordered_feed_waits_for_what_comes_before_a_failure_and_no_more(nodes):
+    driver = Fed(Pipeline(nodes=nodes), ordered=True)
+    driver.push(*range(9))
+    tasks = driver.take_all()
+    assert {driver.schedule._item_of(task, 0) for task in tasks} >= {0, 1}
+    failing = next(task for task in tasks if driver.schedule._item_of(task, 0) == 1)
+    driver.out.remove(failing)
+    driver.schedule.fail(failing, ValueError())
+    driver.push(9)
+    assert not driver.schedule.stopped
+    while not driver.schedule.stopped:
+        driver.take_all()
+        assert max(driver.schedule._item_of(task, 0) for task in driver.out) < 4
+        driver.finish(min(driver.out, key=lambda task: driver.schedule._item_of(task, 0)))
+    assert [index for index, _ in driver.delivered] == [0]
+    for task in driver.out:
+        driver.schedule.drop(task)
+    assert driver.schedule.done
+
+
+def test_the_failure_that_comes_first_in_order_is_the_first():
+    driver = Fed(Pipeline(nodes=CHAIN), ordered=True)
+    driver.push(0, 1, 2)
+    zero, one, two = driver.take_all()
+    driver.schedule.fail(two, ValueError("two"))
+    driver.schedule.fail(one, ValueError("one"))
+    assert not driver.schedule.done
+    driver.finish(zero)
+    assert driver.schedule.done
+    assert [str(error) for _, error in driver.schedule.failures] == ["one", "two"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit()])
+def test_what_ends_programs_waits_for_nothing(error):
+    driver = Fed(Pipeline(nodes=CHAIN), ordered=True)
+    driver.push(0, 1)
+    _, one = driver.take_all()
+    driver.schedule.fail(one, error)
+    assert driver.schedule.stopped
+
+
+# -- rows that come back ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_not_begun_of_a_chunk_is_taken_again():
+    sizes = iter([4, 4, 2, 9, 9])
+    pipeline = Pipeline(nodes=[node("y")(lambda x: -x)])
+    driver = Driver(pipeline, {"x": range(10)}, "sequential", "parallel", 2, lambda run: next(sizes), map_over="x")
+    schedule = driver.schedule
+    first, second = driver.take_all(PROCESS)
+    schedule.finish_chunk(first, [0], 1)
+    (third,) = driver.take_all(PROCESS)
+    assert (third.start, third.flat) == (1, [1, 2])
+    schedule.finish_chunk(second, [-4, -5, -6, -7])
+    (fourth,) = driver.take_all(PROCESS)
+    assert (fourth.start, fourth.flat) == (3, [3])
+    schedule.finish_chunk(third, [-1, -2])
+    (fifth,) = driver.take_all(PROCESS)
+    assert (fifth.start, fifth.flat) == (8, [8, 9])
+    schedule.finish_chunk(fifth, [-8, -9])
+    assert not schedule.done
+    schedule.finish_chunk(fourth, [-3])
+    assert schedule.done
+    assert driver.slots[driver.plan.outputs[0]] == [-x for x in range(10)]
+    assert schedule.in_flight == 0
+
+
+def test_maps_of_one_priority_take_turns():
+    inner = Pipeline(nodes=[node("y")(lambda x: x)], name="inner")
+    outer = Pipeline(nodes=[inner.as_node(input_mapping={"xs": "x"}, map_over="xs")])
+    driver = Driver(outer, {"xs": [range(3), range(3)]}, "threaded", "threaded", 9, map_over="xs")
+    taken = [(task.map_run.frame.index, task.index) for task in driver.take_all()]
+    assert sorted(taken) == [(outer, inner) for outer in range(2) for inner in range(3)]
+    assert [outer for outer, _ in taken] == [0, 1, 0, 1, 0, 1]

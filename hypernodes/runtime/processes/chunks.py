@@ -31,7 +31,8 @@ CHUNK_BYTES = 32 << 20
 the memory of one result waits for no more than this to be collected."""
 
 WINDOW = 4096
-"""The most items of a stream on their way, however fast they are: their rows and results are all in memory."""
+WINDOW_BYTES = 64 << 20
+"""The most items of a stream on their way, however fast they are, and their bytes: rows and results are in memory."""
 
 
 def worth(pace: Tuple[float, int], nbytes: int) -> float:
@@ -91,9 +92,9 @@ def budget(count: int, seconds: float) -> float:
     return 2 * count * seconds + LEAST_SECONDS if seconds > 0 else math.inf
 
 
-def window(workers: int, worth: float) -> int:
+def window(workers: int, worth: float, nbytes: int) -> int:
     """Return how many items of a stream may be on their way: chunks at the workers, in wait, and handed over."""
-    return max(2 * workers, min(WINDOW, int(3 * workers * worth)))
+    return max(2 * workers, min(WINDOW, int(3 * workers * worth), WINDOW_BYTES // max(1, nbytes)))
 
 
 def may_go_ahead(workers: int, left: int, seconds: float) -> bool:

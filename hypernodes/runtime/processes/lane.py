@@ -119,7 +119,7 @@ class ProcessLane:
 
     def window(self, map_run: MapRun) -> int:
         """Return how many items of a fed map may be on their way: chunks at the workers, in wait, and handed over."""
-        return chunks.window(min(self._workers, map_run.width), self._worth(map_run))
+        return chunks.window(min(self._workers, map_run.width), self._worth(map_run), sum(map_run.weight))
 
     def _worth(self, map_run: MapRun) -> float:
         """Return how many items make a chunk worth its trip, as far as the last one tells."""

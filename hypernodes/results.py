@@ -118,7 +118,7 @@ class MapResult(Dict[str, List[Any]]):
         return await self._again.awaited(self) if self._again is not None and self.failed_rows() else self
 
     def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame` with a row per item and a column per output.
+        """Return a `pandas.DataFrame` with a row per item, its index in front, and a column per output.
 
         Raises
         ------
@@ -127,7 +127,9 @@ class MapResult(Dict[str, List[Any]]):
         """
         import pandas
 
-        return pandas.DataFrame({name: pandas.Series(column, dtype=None) for name, column in self.items()})
+        index = pandas.Index(self.index)
+        columns = {name: pandas.Series(column, index=index, dtype=None) for name, column in self.items()}
+        return pandas.DataFrame(columns, index=index)
 
     def __reduce__(self) -> Tuple[object, ...]:
         return MapResult, (dict(self), self.length, list(self.index))

@@ -77,8 +77,10 @@ async def astream_plan(
         try:
             await _end(pumping)
         finally:
-            await _end(seat)
-            services.close()
+            try:
+                await _end(seat)
+            finally:
+                services.close()
     failures = run.schedule.failures
     if pump.fault is not None:
         failures.append((None, pump.fault))

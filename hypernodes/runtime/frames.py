@@ -35,8 +35,8 @@ class MapRun:
     it is `queued`, it is in a stream of the schedule. The
     rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
     item brings and answers, `sent` how the imports of each bundle travel, `large` the values that all items share and
-    that travel alone, by slot. `returned` are rows that were taken and not begun: the index of the first, and the rows
-    laid end to end.
+    that travel alone, by slot. `returned` are rows that were taken and not begun: the index of the first, and where it
+    begins in rows laid end to end.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class MapRun:
         self.weight: Tuple[int, int] = (0, 0)
         self.sent: Dict[int, Any] = {}
         self.large: Dict[int, Any] = {}
-        self.returned: List[Tuple[int, List[Any]]] = []
+        self.returned: List[Tuple[int, List[Any], int]] = []
 
     @property
     def more(self) -> bool:
@@ -94,7 +94,8 @@ class MapRun:
     @property
     def left(self) -> int:
         """How many rows there are to take."""
-        return self.total - self.next + sum([len(flat) for _, flat in self.returned]) // len(self.step.axes)
+        returned = sum([len(flat) - begin for _, flat, begin in self.returned])
+        return self.total - self.next + returned // len(self.step.axes)
 
     def take(self, count: int) -> Chunk:
         """Return the next rows, `count` at the most."""
@@ -102,17 +103,16 @@ class MapRun:
             chunk = Chunk(self, self.next, list(chain.from_iterable(islice(self.rows, count))))
             self.next += chunk.count
             return chunk
-        start, flat = self.returned.pop()
-        cut = count * len(self.step.axes)
-        if cut < len(flat):
-            self.returned.append((start + count, flat[cut:]))
-            flat = flat[:cut]
-        return Chunk(self, start, flat)
+        start, flat, begin = self.returned.pop()
+        end = begin + count * len(self.step.axes)
+        if end < len(flat):
+            self.returned.append((start + count, flat, end))
+        return Chunk(self, start, flat[begin:end])
 
     def give_back(self, chunk: Chunk, completed: int) -> None:
         """Put back the rows of a chunk behind the first `completed` ones."""
         if completed < chunk.count:
-            self.returned.append((chunk.start + completed, chunk.flat[completed * chunk.width :]))
+            self.returned.append((chunk.start + completed, chunk.flat, completed * chunk.width))
 
 
 class Item(Frame):

@@ -244,6 +244,15 @@ def test_callbacks_hear_of_failures_and_of_ends():
     assert heard == [("a", ()), ("inner", ()), "end"]
 
 
+def test_a_table_of_what_is_fine_says_which_items_these_are():
+    pytest.importorskip("pandas")
+    result = Pipeline(nodes=NODES).map(inputs={"x": range(6)}, map_over="x", error_policy="collect")
+    table = result.ok().to_pandas()
+    assert list(table.index) == [0, 1, 2, 4, 5]
+    assert list(table["c"]) == [0, -1, -2, -4, -5]
+    assert list(result.to_pandas().index) == list(range(6))
+
+
 def test_results_can_be_pickled():
     result = Pipeline(nodes=NODES).map(inputs={"x": range(4)}, map_over="x", error_policy="collect")
     copy = pickle.loads(pickle.dumps(result))

@@ -67,7 +67,7 @@ class Feed:
         map_run.open = True
         map_run.width = map_run.step.width.limit
         # Nobody asks for more rows than `total` says there are; None is no row, so this iterator never ends.
-        map_run.rows = iter(self._rows.popleft, None)
+        map_run.rows, map_run.values = iter(self._rows.popleft, None), None
         map_run.columns = [self] * self._width
 
     def push(self, row: Row) -> MapRun:

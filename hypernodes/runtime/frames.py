@@ -59,6 +59,7 @@ class MapRun:
         "step",
         "template",
         "total",
+        "values",
         "weight",
         "width",
     )
@@ -72,6 +73,8 @@ class MapRun:
         self.priority = -base - linked.length
         columns, self.total = map_columns(step, frame.slots)
         self.rows: Iterator[Tuple[Any, ...]] = rows_of(step, columns)
+        # Of a single axis, rows without a tuple around each; a map is taken by rows or by chunks, never by both.
+        self.values: Optional[Iterator[Any]] = iter(columns[0]) if len(columns) == 1 else None
         self.width = step.width.of(self.total)
         self.template = frame_slots(step, frame.slots)
         self.columns: List[Any] = [[None] * self.total for _ in step.body.outputs]
@@ -100,7 +103,8 @@ class MapRun:
     def take(self, count: int) -> Chunk:
         """Return the next rows, `count` at the most."""
         if not self.returned:
-            chunk = Chunk(self, self.next, list(chain.from_iterable(islice(self.rows, count))))
+            values = self.values if self.values is not None else chain.from_iterable(self.rows)
+            chunk = Chunk(self, self.next, list(islice(values, count * len(self.step.axes))))
             self.next += chunk.count
             return chunk
         start, flat, begin = self.returned.pop()

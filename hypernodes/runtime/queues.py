@@ -28,7 +28,8 @@ class MapQueue(List[Tuple[int, int, MapRun]]):
     def served(self) -> None:
         """Let the first map, of which an item was taken, go behind its equals, or out when it has no more for now."""
         map_run = self[0][2]
-        if not map_run.more or map_run.running >= map_run.width:
+        # Written out what `more` says: this is done for every item.
+        if (map_run.next >= map_run.total and not map_run.returned) or map_run.running >= map_run.width:
             heappop(self)
             map_run.queued = False
         elif len(self) > 1:

@@ -71,6 +71,7 @@ def backend(request):
         yield made
 
 
+@pytest.mark.slow
 @ways
 def test_an_error_names_the_one_item_and_how_its_worker_ended(backend, end, code):
     pipeline = Pipeline(nodes=[fatal], name="p", backend=backend)

@@ -343,6 +343,7 @@ def blocks_of(x, fixed):
     return [block(value=x), fixed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", ["sequential", "async", "threaded", "parallel"])
 @pytest.mark.parametrize("items", ["sequential", "async", "threaded", "parallel"])
 def test_every_pair_of_modes_carries_large_values(nodes, items):

@@ -37,6 +37,7 @@ MAPPINGS = 128
 """Mappings of rows and results that a process holds at most, since Python keeps a descriptor for each and a program
 often may have no more than 1024. Results collected in larger numbers are read: a copy more, and no descriptor."""
 
+_FEW = 512  # values: as many large ones would be twice what a chunk may hold
 _ALIGNED = 64  # bytes: a cache line, and what the widest vector instructions ask of an array
 _AT_ONCE = 1 << 30  # bytes in one system call: Linux stops a little below 2 GiB
 
@@ -232,8 +233,11 @@ def take(fds: Sequence[int], *sizes: Sequence[int]) -> List[Optional[Segment]]:
 
 
 def lifted(values: List[Any]) -> List[Any]:
-    """Return values of which large `bytes` are made to go apart, as the buffers of arrays do by themselves."""
-    if bytes not in set(map(type, values)):
+    """Return values of which large `bytes` are made to go apart, as the buffers of arrays do by themselves.
+
+    Not among very many: chunks are bounded in bytes, and quick items should not be looked at one by one.
+    """
+    if len(values) > _FEW or bytes not in set(map(type, values)):
         return values
     found: Dict[int, _Lifted] = {}  # one object in several places goes once
 

@@ -127,27 +127,25 @@ class Schedule:
         if self._feed is not None:
             self._stop_when_complete()
 
-    def finish_chunk(self, chunk: Chunk, flat: Sequence[Any], completed: Optional[int] = None) -> None:
-        """Count a chunk as done, with the results of its items laid end to end in `flat`.
+    def put(self, chunk: Chunk, row: int, flat: Sequence[Any], count: int) -> None:
+        """Take in the results, laid end to end, of `count` items of a chunk from its number `row` on."""
+        if self.stopped:
+            return
+        columns, start = chunk.map_run.columns, chunk.start + row
+        for number, column in enumerate(columns):
+            column[start : start + count] = flat[number :: len(columns)]
+
+    def finish_chunk(self, chunk: Chunk, completed: int) -> None:
+        """Count a chunk as done, whose results were `put`.
 
         When only the first `completed` of its items are done, the others are there to be taken again.
         """
         self.in_flight -= 1
         if self.stopped:
             return
-        map_run = chunk.map_run
-        if completed is None:
-            completed = chunk.count
-        self._put(chunk, chunk.start, flat, completed)
-        map_run.give_back(chunk, completed)
-        self._stream_on(map_run)
+        chunk.map_run.give_back(chunk, completed)
+        self._stream_on(chunk.map_run)
         self._stop_when_complete()
-
-    @staticmethod
-    def _put(chunk: Chunk, start: int, flat: Sequence[Any], count: int) -> None:
-        columns = chunk.map_run.columns
-        for number, column in enumerate(columns):
-            column[start : start + count] = flat[number :: len(columns)]
 
     def _item_of(self, task: Task, row: int) -> int:
         """Return which item of the map that is fed a task belongs to."""
@@ -190,11 +188,6 @@ class Schedule:
             self._stop_when_complete()
         else:
             self.stop()
-
-    def deliver(self, chunk: Chunk, row: int, flat: Sequence[Any], count: int) -> None:
-        """Hand over the results of `count` items of a chunk from its number `row` on, of which a later one failed."""
-        if self._feed is not None and chunk.frame is self.root and not self.stopped:
-            self._put(chunk, chunk.start + row, flat, count)
 
     def drop(self, task: Task) -> None:
         """Count a task as gone without a result, because the run has been stopped."""

@@ -152,7 +152,8 @@ class _Clock:
 
     def end(self, task: Task) -> None:
         if isinstance(task, Chunk):
-            self.schedule.finish_chunk(task, [None] * (task.count * len(task.map_run.columns)))
+            self.schedule.put(task, 0, [None] * (task.count * len(task.map_run.columns)), task.count)
+            self.schedule.finish_chunk(task, task.count)
         else:
             self.schedule.finish(task)
 

@@ -29,6 +29,7 @@ from hypernodes.errors import (
     OptionError,
     StreamLengthError,
     UnknownNameError,
+    WorkerDiedError,
 )
 
 pytestmark = pytest.mark.slow
@@ -1027,3 +1028,21 @@ def test_a_failure_of_an_ordered_stream_does_not_wait_for_later_items(mode, back
     found, error = told(pipeline.stream({"x": range(4)}, "x", ordered=True))
     assert [index for index, _ in found] == [0]
     assert str(error) == "1"
+
+
+@pytest.mark.parametrize("pair", PARALLEL_PAIRS, ids=ids)
+def test_an_ordered_stream_hands_over_all_that_comes_before_a_dead_worker(pair):
+    """Its chunk came apart, and every piece is handed over as it arrives."""
+
+    def work(x):
+        if x == 70:
+            os._exit(3)
+        return x
+
+    with LocalBackend(*pair, max_workers=2) as backend:
+        pipeline = Pipeline(nodes=[node("y")(work)], backend=backend)
+        found, error = told(pipeline.stream({"x": range(100)}, "x", ordered=True))
+    assert [index for index, _ in found] == list(range(len(found)))
+    assert len(found) > 60
+    assert isinstance(error, WorkerDiedError)
+    assert error.items == "item 70"

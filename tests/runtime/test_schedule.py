@@ -60,6 +60,12 @@ class Driver:
         return {name: self.slots[slot] for name, slot in zip(self.plan.output_names, self.plan.outputs)}
 
 
+def finish_chunk(schedule, chunk, results):
+    """Finish a chunk, or as much of it as there are results."""
+    schedule.put(chunk, 0, results, len(results))
+    schedule.finish_chunk(chunk, len(results))
+
+
 def names(tasks):
     return [task.frame.linked.plan.bundles[task.bundle].steps[0].name for task in tasks]
 
@@ -216,12 +222,12 @@ def test_a_straight_process_map_is_taken_in_chunks():
     first, second = driver.take_all(PROCESS)
     assert all(isinstance(task, Chunk) for task in (first, second))
     assert [(task.start, task.count) for task in (first, second)] == [(0, 1), (1, 3)]
-    driver.schedule.finish_chunk(second, [-1, -2, -3])
+    finish_chunk(driver.schedule, second, [-1, -2, -3])
     (third,) = driver.take_all(PROCESS)
     assert (third.start, third.count) == (4, 6)
-    driver.schedule.finish_chunk(third, [-4, -5, -6, -7, -8, -9])
+    finish_chunk(driver.schedule, third, [-4, -5, -6, -7, -8, -9])
     assert not driver.schedule.done
-    driver.schedule.finish_chunk(first, [0])
+    finish_chunk(driver.schedule, first, [0])
     assert driver.schedule.done
     assert driver.slots[driver.plan.outputs[0]] == [-i for i in range(10)]
 
@@ -357,18 +363,18 @@ def test_what_was_not_begun_of_a_chunk_is_taken_again():
     driver = Driver(pipeline, {"x": range(10)}, "sequential", "parallel", 2, lambda run: next(sizes), map_over="x")
     schedule = driver.schedule
     first, second = driver.take_all(PROCESS)
-    schedule.finish_chunk(first, [0], 1)
+    finish_chunk(schedule, first, [0])
     (third,) = driver.take_all(PROCESS)
     assert (third.start, third.flat) == (1, [1, 2])
-    schedule.finish_chunk(second, [-4, -5, -6, -7])
+    finish_chunk(schedule, second, [-4, -5, -6, -7])
     (fourth,) = driver.take_all(PROCESS)
     assert (fourth.start, fourth.flat) == (3, [3])
-    schedule.finish_chunk(third, [-1, -2])
+    finish_chunk(schedule, third, [-1, -2])
     (fifth,) = driver.take_all(PROCESS)
     assert (fifth.start, fifth.flat) == (8, [8, 9])
-    schedule.finish_chunk(fifth, [-8, -9])
+    finish_chunk(schedule, fifth, [-8, -9])
     assert not schedule.done
-    schedule.finish_chunk(fourth, [-3])
+    finish_chunk(schedule, fourth, [-3])
     assert schedule.done
     assert driver.slots[driver.plan.outputs[0]] == [-x for x in range(10)]
     assert schedule.in_flight == 0

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Se
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
 from hypernodes.runtime.collect import lost
-from hypernodes.runtime.faults import add_note, tidy
+from hypernodes.runtime.faults import add_note, said, short, tidy
 from hypernodes.runtime.frames import Chunk, MapRun
 from hypernodes.runtime.policies import delay
 from hypernodes.runtime.processes import chunks
@@ -229,7 +229,7 @@ class ProcessLane:
     def _budget(self, shipment: Shipment) -> float:
         """Return the seconds after which the rest of a chunk comes back; pieces of a lost one are small as they are."""
         task = shipment.task
-        if not isinstance(task, Chunk) or shipment.is_piece:
+        if not isinstance(task, Chunk) or not shipment.is_whole:
             return math.inf
         return chunks.budget(task.count, task.map_run.pace[0])
 
@@ -265,7 +265,10 @@ class ProcessLane:
                         self._events(event)
             except BaseException as raised:
                 # By a hook, or by results that cannot be read back.
-                error = error or raised
+                if error is None:
+                    error = raised
+                else:
+                    add_note(error, f"also failed: {type(raised).__name__}: {short(said(raised))}")
             if isinstance(task, Chunk) and header.completed:
                 map_run = self._steady = task.map_run
                 map_run.pace = (header.seconds / header.completed, header.completed)
@@ -273,7 +276,7 @@ class ProcessLane:
         with run.lock:
             if error is not None:
                 if values is not None and isinstance(task, Chunk):
-                    run.schedule.deliver(task, shipment.start, values, completed)
+                    run.schedule.put(task, shipment.start, values, completed)
                 self._failed(shipment, error, in_items=unread, row=shipment.start + completed)
             else:
                 self._arrived(shipment, values, completed)
@@ -282,9 +285,9 @@ class ProcessLane:
         """Hand the results of `completed` items, laid end to end, to the schedule. Under the lock."""
         task, schedule = shipment.task, self._run.schedule
         if isinstance(task, Chunk):
-            whole = shipment.put_in(values)
-            if whole is not None:
-                schedule.finish_chunk(task, whole, task.count if shipment.is_piece else completed)
+            schedule.put(task, shipment.start, values, completed)
+            if shipment.is_last():
+                schedule.finish_chunk(task, completed if shipment.is_whole else task.count)
         else:
             for slot, value in zip(shipment.bundle.exports, values):
                 task.frame.slots[slot] = value

@@ -1,14 +1,14 @@
-"""A task in, what of it travels in one parcel out; after the loss of a worker its pieces, and their results together.
+"""A task in, what of it travels in one parcel out; after the loss of a worker its pieces.
 
 A bundle travels whole. So does a chunk at first; lost with its worker it is sent again in pieces, and theirs in pieces
 again, until what kills its worker is one item. ::
 
-    chunk 0-63 ✗ ─▶ 0-7 ✓  8-15 ✗ ─▶ 8 ✓  9 ✗ (the item)  10 ✓ …      results of all pieces ─▶ the chunk's
+    chunk 0-63 ✗ ─▶ 0-7 ✓  8-15 ✗ ─▶ 8 ✓  9 ✗ (the item)  10 ✓ …
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from hypernodes.lowering.plan import Bundle
 from hypernodes.runtime.faults import tidy
@@ -71,9 +71,9 @@ class Shipment:
         return self.stop - self.start
 
     @property
-    def is_piece(self) -> bool:
-        """Whether it is a piece of a chunk that was lost."""
-        return self._puzzle is not None
+    def is_whole(self) -> bool:
+        """Whether it is no piece of a chunk that was lost."""
+        return self._puzzle is None
 
     @property
     def place(self) -> Place:
@@ -116,9 +116,12 @@ class Shipment:
             piece.losses, piece._puzzle = self.losses, self._puzzle
         return pieces
 
-    def put_in(self, flat: Sequence[Any]) -> Optional[Sequence[Any]]:
-        """Take the results of its items, laid end to end; return those of the whole chunk once all are there."""
-        return self._puzzle.put_in(self, flat) if self._puzzle is not None else flat
+    def is_last(self) -> bool:
+        """Note that its items are done; return whether with them all of the task is."""
+        if self._puzzle is None:
+            return True
+        self._puzzle.left -= self.count
+        return not self._puzzle.left
 
     def gives_up(self) -> bool:
         """Give up the whole task; False when another piece of it has done so before."""
@@ -129,15 +132,8 @@ class Shipment:
 
 
 class _Puzzle:
-    """The results of a chunk that came apart."""
+    """A chunk that came apart: how many of its items are not done, and whether it was given up."""
 
     def __init__(self, chunk: Chunk) -> None:
-        self._width = len(chunk.map_run.columns)
-        self._left = chunk.count
-        self._flat: List[Any] = [None] * (self._width * self._left)
+        self.left = chunk.count
         self.given_up = False
-
-    def put_in(self, piece: Shipment, flat: Sequence[Any]) -> Optional[Sequence[Any]]:
-        self._flat[piece.start * self._width : piece.stop * self._width] = flat
-        self._left -= piece.count
-        return None if self._left else self._flat

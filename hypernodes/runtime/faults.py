@@ -6,6 +6,7 @@ versions, into the same ``__notes__``.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -15,6 +16,9 @@ from hypernodes.runtime.interpreter import Slots, StepFailed
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 3
+
+
+_PARTICULARS = re.compile(", (?:item|inputs) ")
 
 
 def short(value: Any) -> str:
@@ -35,7 +39,7 @@ def said(error: BaseException) -> str:
 
 def add_note(error: BaseException, note: str) -> None:
     """Add a note to an exception, on every Python version; once, and in the place of one that has the same subject."""
-    subject = note.partition(", item ")[0] + ","
+    subject = _PARTICULARS.split(note)[0] + ","
     try:
         given = getattr(error, "__notes__", [])
         # One exception may be raised by many items: with a note from each, they would be words without end.

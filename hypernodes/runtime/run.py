@@ -97,6 +97,11 @@ class Run:
                 self.processes.close()
             raise
 
+    @property
+    def fed(self) -> bool:
+        """Whether it is a stream, whose rows come while it runs."""
+        return self._feed is not None
+
     # -- under the lock -----------------------------------------------------------------------------------------------
 
     def settle(self, task: Task, error: Optional[BaseException]) -> None:

@@ -297,6 +297,9 @@ def test_one_exception_of_many_items_has_few_words():
         assert len(result.failures) == 200
         assert len(shared.__notes__) == 1
         assert max(len(failure.traceback) for failure in result.failures) < 3000
+    for x in range(3):
+        pipeline.run({"x": x}, error_policy="collect")
+    assert len(shared.__notes__) == 1
 
 
 def test_failures_keep_no_frames():

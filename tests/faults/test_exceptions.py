@@ -684,7 +684,7 @@ class Hostile(Exception):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Frozen, OddNotes, Silent, Hostile])
 @pytest.mark.parametrize("coroutine", [False, True])
-@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[0] == pair[1] or "sequential" in pair], ids=ids)
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[0] == pair[1]] + [PARALLEL_PAIRS[0]], ids=ids)
 def test_an_exception_that_takes_nothing_is_a_failure_of_its_item_alone(pair, coroutine, kind, backends):
     def fail(x):
         if x == 2:

@@ -16,7 +16,7 @@ import math
 import queue
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
@@ -93,6 +93,7 @@ class ProcessLane:
         self._retries = resources.worker_retries if self._courier.renews else 0
         self._out: Dict[int, Shipment] = {}
         self._again: Deque[Shipment] = deque()
+        self._held: List[Tuple[Shipment, BaseException, int]] = []  # failed pieces that wait for others
         self._steady: Optional[MapRun] = None  # the map of which a chunk was answered last
         self._stalled_since: Optional[float] = None
         run.bell = _CourierBell(self._courier)
@@ -137,6 +138,8 @@ class ProcessLane:
             with run.lock:
                 run.seat_waits = False
                 run.note_interrupt()
+                if self._held:
+                    self._look_at_held()
                 inline = run.take_seat()
                 shipment = None if inline is not None else self._take()
                 done, stopped = run.schedule.done, run.schedule.stopped
@@ -153,7 +156,7 @@ class ProcessLane:
                     run.settle(inline, error)
             elif done:
                 return
-            elif stopped and (self._out or self._again):
+            elif stopped and (self._out or self._again or self._held):
                 self.abandon()
             else:
                 self._wait()
@@ -303,8 +306,18 @@ class ProcessLane:
             self._arrived(shipment, lost(shipment, error), shipment.count)
 
     def _given_up(self, shipment: Shipment, error: BaseException, row: int = 0) -> None:
-        if shipment.gives_up():
+        """Let a task fail; a piece of one in a stream waits for those before it, whose results are good."""
+        before = [other for other in (*self._out.values(), *self._again) if shipment.follows(other)]
+        if before and self._run.fed and isinstance(error, Exception):
+            self._again = deque([other for other in self._again if not other.follows(shipment)])
+            self._held.append((shipment, error, row))
+        elif shipment.gives_up():
             self._run.schedule.fail(shipment.task, error, row)
+
+    def _look_at_held(self) -> None:
+        held, self._held = self._held, []
+        for shipment, error, row in held:
+            self._given_up(shipment, error, row)
 
     def _lost(self, shipment: Shipment, died: Died) -> Optional[WorkerDiedError]:
         """Send again what a worker died with, in pieces where that tells more; return the error when that is over."""
@@ -338,11 +351,12 @@ class ProcessLane:
         self._courier.abandon()
         run = self._run
         with run.lock:
-            for shipment in (*self._out.values(), *self._again):
+            for shipment in (*self._out.values(), *self._again, *[held[0] for held in self._held]):
                 if shipment.gives_up():
                     run.schedule.drop(shipment.task)
             self._out.clear()
             self._again.clear()
+            self._held.clear()
 
     def close(self) -> None:
         with self._run.lock:

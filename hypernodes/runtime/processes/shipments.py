@@ -75,6 +75,10 @@ class Shipment:
         """Whether it is no piece of a chunk that was lost."""
         return self._puzzle is None
 
+    def follows(self, other: Shipment) -> bool:
+        """Whether both are pieces of one chunk, and this one has the later items."""
+        return self._puzzle is not None and self._puzzle is other._puzzle and self.start > other.start
+
     @property
     def place(self) -> Place:
         """Where its rows belong."""

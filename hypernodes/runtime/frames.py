@@ -32,11 +32,10 @@ class MapRun:
     """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
 
     `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come; while
-    it is `queued`, it is in a stream of the schedule. The
-    rest belongs to the process lane: `pace` has seconds an item takes and how many were measured, `weight` bytes an
-    item brings and answers, `sent` how the imports of each bundle travel, `large` the values that all items share and
-    that travel alone, by slot. `returned` are rows that were taken and not begun: the index of the first, and where it
-    begins in rows laid end to end.
+    it is `queued`, it is in a stream of the schedule. The rest belongs to the process lane: `pace` has seconds an item
+    takes and how many were measured, `weight` bytes an item brings and answers, `sent` how the imports of each bundle
+    travel, `large` the values that all items share and that travel alone, by slot, and `returned` rows that were taken
+    and not begun: the index of the first, and where it begins in rows laid end to end.
     """
 
     __slots__ = (

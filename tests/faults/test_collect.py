@@ -52,6 +52,14 @@ def n(xs):
 NODES = [a, b, c, e]
 
 
+@node(output_name="y")
+def faulty(x):
+    """Kill its worker for 7, and return what does not pickle for 9."""
+    if x == 7:
+        os._exit(3)
+    return (i for i in ()) if x == 9 else x
+
+
 def items(result):
     return [failure.item for failure in result.failures]
 
@@ -139,14 +147,8 @@ def test_streams_go_on_behind_a_failure(pair, backends):
 
 
 def test_streams_go_on_behind_a_dead_worker_and_what_does_not_pickle():
-    @node(output_name="y")
-    def odd(x):
-        if x == 7:
-            os._exit(3)
-        return (i for i in ()) if x == 9 else x
-
     with LocalBackend(map_execution="parallel", max_workers=2) as backend:
-        stream = Pipeline(nodes=[odd], backend=backend).stream({"x": range(40)}, "x", error_policy="collect")
+        stream = Pipeline(nodes=[faulty], backend=backend).stream({"x": range(40)}, "x", error_policy="collect")
         found = {index: outputs["y"] for index, outputs in stream}
     assert isinstance(found.pop(7).exception, WorkerDiedError)
     assert isinstance(found.pop(9).exception, NotPicklableError)
@@ -196,14 +198,8 @@ def test_a_run_keeps_what_it_has():
 
 
 def test_faults_of_the_engine_are_collected():
-    @node(output_name="y")
-    def odd(x):
-        if x == 7:
-            os._exit(3)
-        return (i for i in ()) if x == 9 else x
-
     with LocalBackend(map_execution="parallel", max_workers=2) as backend:
-        result = Pipeline(nodes=[odd], backend=backend).map(
+        result = Pipeline(nodes=[faulty], backend=backend).map(
             inputs={"x": range(40)}, map_over="x", error_policy="collect"
         )
     assert items(result) == [7, 9]

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 from hypernodes.errors import NotPicklableError
 from hypernodes.events.event import NODE_END, NODE_ERROR, NODE_START, Event, Unsent
 from hypernodes.lowering.parallel import Program
+from hypernodes.lowering.plan import PlanStep
 from hypernodes.pickling import dumps, is_plain, loads
 from hypernodes.records import evolve
 from hypernodes.runtime.cells import Failure, failed
@@ -38,7 +39,6 @@ def packed_results(results: List[Any], program: Program, place: Place, apart: bo
     """
     _, items, first = place
     made = makers(program.steps)
-    nodes = {slot: step.name for step in program.steps for slot in step.results}
 
     def where(number: int) -> Tuple[int, Tuple[int, ...]]:
         row, column = divmod(number, len(program.exports))
@@ -51,7 +51,7 @@ def packed_results(results: List[Any], program: Program, place: Place, apart: bo
     def failure(number: int, error: NotPicklableError) -> Failure:
         slot, own = where(number)
         error.fix = _PICKLABLE
-        return failed(nodes.get(slot, program.steps[0].name), own, error)
+        return failed(_node(program.steps, slot), own, error)
 
     if collects and not all(map(is_plain, results)):
         return pack_each(results, subject, failure, apart)
@@ -84,11 +84,7 @@ def _sent(value: object) -> Union[bytes, Unsent]:
     try:
         return dumps(value, "")
     except NotPicklableError:
-        return _unsent(value)
-
-
-def _unsent(value: object) -> Unsent:
-    return Unsent(f"{type(value).__module__}.{type(value).__qualname__}")
+        return Unsent(f"{type(value).__module__}.{type(value).__qualname__}")
 
 
 # -- in the parent ----------------------------------------------------------------------------------------------------
@@ -103,7 +99,6 @@ def results_of(shipment: Shipment, data: bytes, memory: Optional[Segment]) -> Se
         For results that this process cannot read; where each travelled by itself, a failure stands in its place.
     """
     bundle = shipment.bundle
-    made = makers(bundle.steps)
     buffers = memory.private() if memory is not None else ()
 
     def refusal(subject: str, fault: Exception) -> NotPicklableError:
@@ -112,19 +107,23 @@ def results_of(shipment: Shipment, data: bytes, memory: Optional[Segment]) -> Se
 
     def failure(number: int, fault: Exception) -> Failure:
         row, column = divmod(number, len(bundle.exports))
-        nodes = {slot: step.name for step in bundle.steps for slot in step.results}
         slot = bundle.exports[column]
-        error = refusal(made[slot], fault)
+        error = refusal(makers(bundle.steps)[slot], fault)
         error.__cause__ = fault
-        return failed(nodes.get(slot, bundle.steps[0].name), shipment.item(row), error)
+        return failed(_node(bundle.steps, slot), shipment.item(row), error)
 
     try:
         found: Any = loads(data, buffers)
     except Exception as fault:
-        items = shipment.shown_items()
+        items, made = shipment.shown_items(), makers(bundle.steps)
         subject = " or ".join([made[slot] for slot in bundle.exports]) + (f" ({items})" if items else "")
         raise refusal(subject, fault) from fault
     return unpack_each(found, buffers, failure) if type(found) is tuple else found
+
+
+def _node(steps: Sequence[PlanStep], slot: int) -> str:
+    """Return the name of the step that defines a slot; of the first where that is a step of a hosted frame."""
+    return next((step.name for step in steps if slot in step.results), steps[0].name)
 
 
 def events_of(data: bytes) -> List[Event]:

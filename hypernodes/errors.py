@@ -239,6 +239,19 @@ class NotPicklableError(HyperNodesError, TypeError):
 
 
 @attrs.define(eq=False)
+class ChangedModuleError(HyperNodesError, RuntimeError):
+    """Worker processes that would run other code than this program: `modules` were edited while a run started."""
+
+    modules: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"worker processes have loaded {', '.join(map(repr, self.modules))} from another source than this program\n"
+            "  fix: run again; or reload what was edited; a new pool of processes, where they are your own executor's"
+        )
+
+
+@attrs.define(eq=False)
 class PlacementError(HyperNodesError, ValueError):
     """A node that cannot do, where it would run, what was asked of it."""
 

@@ -247,7 +247,7 @@ def _bundle(bundle: Bundle) -> BundleDump:
         bundle.exports,
         bundle.frees,
         bundle.shared_frees,
-        None if bundle.payload is None else len(bundle.payload),
+        bundle.payload,
         tuple([_step(step) for step in bundle.steps]),
     )
 

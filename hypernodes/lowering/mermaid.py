@@ -148,7 +148,7 @@ class _Chart:
             by_readers.setdefault(shared[slot], []).append(plan.slots[slot].name)
         for readers, names in by_readers.items():
             notes += _free(f"the last of {readers} frees", names)
-        return notes if bundle.payload is None else [*notes, f"payload {len(bundle.payload)} bytes"]
+        return notes if bundle.payload is None else [*notes, f"payload {bundle.payload} bytes"]
 
     def call(
         self, plan: Plan, step: Step, results: List[str], source: Dict[int, str], notes: List[str], depth: int

@@ -1,18 +1,18 @@
 """Target *parallel*: a frame in, a bundle for each linear chain out, pickled here: one that exists can be sent.
 
-Intermediates of a chain never cross a process boundary. A `Program` is what crosses once: the steps of a bundle over
-slots of its own, numbered densely, so that a worker allocates no more than the bundle uses.
+Intermediates of a chain never cross a process boundary. A `Program` is what crosses: the steps of a bundle over slots
+of its own, numbered densely, so that a worker allocates no more than the bundle uses. The pickle made here is a trial.
+What is sent is pickled when a run starts, with what functions refer to as it is then.
 """
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
-
-import attrs
+import pickle
+from typing import Callable, Dict, List, Optional, Sequence
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.fuse import Group, Placed, chains
-from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Step, calls_in
+from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Program, Step, calls_in
 from hypernodes.pickling import dumps
 from hypernodes.records import evolve
 
@@ -22,18 +22,8 @@ def group(placed: Sequence[Placed]) -> List[Group]:
     return chains(placed, fusible=(PROCESS,))
 
 
-@attrs.frozen
-class Program:
-    """A bundle as a worker process gets it: steps over `size` slots, values in by `imports` and out by `exports`."""
-
-    steps: Tuple[PlanStep, ...]
-    size: int
-    imports: Tuple[int, ...]
-    exports: Tuple[int, ...]
-
-
 def seal(plan: Plan) -> Plan:
-    """Return `plan` with the payload of each process bundle pickled.
+    """Return `plan` with a program for each process bundle, which has been pickled once.
 
     Raises
     ------
@@ -49,12 +39,28 @@ def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
     if bundle.placement != PROCESS:
         return bundle
     program = _program(bundle)
+    buffers: List[int] = []
+
+    def stays(buffer: pickle.PickleBuffer) -> bool:
+        buffers.append(memoryview(buffer).nbytes)
+        return False  # a trial needs no copy of large arrays
+
+    return evolve(bundle, program=program, payload=len(pickled(program, plan.name, stays)) + sum(buffers))
+
+
+def pickled(program: Program, pipeline: str, stays: Optional[Callable[[pickle.PickleBuffer], bool]] = None) -> bytes:
+    """Pickle a program with its functions as they are now; `stays` as in `dumps`.
+
+    Raises
+    ------
+    NotPicklableError
+        Naming the node and the path to what cannot be pickled.
+    """
     try:
-        payload = dumps(program, f"pipeline {plan.name!r}")
+        return dumps(program, f"pipeline {pipeline!r}", stays)
     except NotPicklableError:
         _blame(program.steps)
         raise
-    return evolve(bundle, payload=payload)
 
 
 def _blame(steps: Sequence[PlanStep]) -> None:

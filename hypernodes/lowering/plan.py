@@ -141,12 +141,26 @@ class Hosted:
 PlanStep = Union[Step, MapStep, Hosted]
 
 
+@attrs.frozen
+class Program:
+    """A bundle as a worker process gets it: steps over `size` slots, values in by `imports` and out by `exports`."""
+
+    steps: Tuple[PlanStep, ...]
+    size: int
+    imports: Tuple[int, ...]
+    exports: Tuple[int, ...]
+
+
+_SENT = ("payload", "program")
+
+
 class Bundle(msgspec.Struct, frozen=True):
     """Steps that run one after another on one worker without asking anybody.
 
     `waits` is the number of bundles it waits for, `releases` are those that wait for it, `rank` the number of steps on
     the longest path from its start to the end of the frame. It needs the slots in `imports` and hands back `exports`.
     `frees` are slots to empty when it has finished; a slot in `shared_frees` is emptied by the last of its readers.
+    One that runs in a process has a `program` to send, which was `payload` bytes when the plan was made.
     """
 
     index: int
@@ -161,21 +175,22 @@ class Bundle(msgspec.Struct, frozen=True):
     wave: int = 0
     frees: Tuple[int, ...] = ()
     shared_frees: Tuple[int, ...] = ()
-    payload: Optional[bytes] = None
+    payload: Optional[int] = None
+    program: Optional[Program] = None
 
     def __eq__(self, other: object) -> bool:
-        # What is sent follows from the rest, but for the bytes that pickle happens to write.
+        # What is sent follows from the rest, but for the number of bytes that pickle happens to write.
         return type(other) is Bundle and self._compared == other._compared
 
     def __hash__(self) -> int:
         return hash(self._compared)
 
     def __repr__(self) -> str:
-        return _shown(self, hidden=("payload",))
+        return _shown(self, hidden=_SENT)
 
     @property
     def _compared(self) -> Tuple[object, ...]:
-        return tuple([getattr(self, name) for name in self.__struct_fields__ if name != "payload"])
+        return tuple([getattr(self, name) for name in self.__struct_fields__ if name not in _SENT])
 
 
 @attrs.frozen

@@ -110,7 +110,7 @@ class _Frame:
         if bundle.releases:
             flow += f", releases {ranges(bundle.releases)}"
         if bundle.payload is not None:
-            flow += f", payload {len(bundle.payload)} bytes"
+            flow += f", payload {bundle.payload} bytes"
         lines = [f"{indent}bundle {bundle.index} [{bundle.placement}: {bundle.reason}] {flow}"]
         indent += "  "
         for step in bundle.steps:

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, Bundle, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.link import Fill, Wrap, link, link_coroutine, link_filler
-from hypernodes.runtime.processes.wire import NOTHING, Part, part
+from hypernodes.runtime.processes.wire import Part
 from hypernodes.runtime.stops import Stoppable
 
 
@@ -25,8 +25,8 @@ class LinkedPlan:
         elsewhere.
     bodies : dict of int to LinkedPlan
         Bundle index to the linked body of the map it starts.
-    parts : list of Part
-        Per bundle: the program that is sent to worker processes.
+    sent : dict of int to Part
+        Bundle index to the program as it was last sent to worker processes.
     length : int
         Steps on the critical path, 1 at least.
     timed : bool
@@ -56,7 +56,7 @@ class LinkedPlan:
         self.straight = plan.straight
         self.timed = any(map(is_timed, bundles))
         self.fill: Fill = link_filler(step, wrap) if step else _no_row
-        self.parts: List[Part] = [part(b.payload) if b.payload is not None else NOTHING for b in bundles]
+        self.sent: Dict[int, Part] = {}
         self.codes: List[Any] = []
         # A plan that the caller's thread runs alone is stopped by the interrupt of that thread.
         stoppable = wrap if {bundle.placement for bundle in bundles} <= {INLINE} else Stoppable(wrap)

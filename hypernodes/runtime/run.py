@@ -83,7 +83,7 @@ class Run:
         used = linked.placements_used
         self.mixed = len(used) > 1
         self.inline = INLINE in used
-        self.processes = ProcessLane(self, resources) if PROCESS in used else None
+        self.processes = ProcessLane(self, linked, resources) if PROCESS in used else None
         chunk = self.processes.chunk if self.processes else None
         try:
             self.schedule = Schedule(linked, slots, resources.max_workers, resources.listener, chunk, feed)

@@ -22,7 +22,7 @@ RECORDS = [
     Slot("x", int, 3),
     Argument("obj", 1),
     STEP,
-    Bundle(0, (STEP,), INLINE, "why", (1,), (2,), payload=b"1"),
+    Bundle(0, (STEP,), INLINE, "why", (1,), (2,), payload=1),
 ]
 
 

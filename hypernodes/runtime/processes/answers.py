@@ -11,8 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.events.event import NODE_END, NODE_ERROR, NODE_START, Event, Unsent
-from hypernodes.lowering.parallel import Program
-from hypernodes.lowering.plan import PlanStep
+from hypernodes.lowering.plan import PlanStep, Program
 from hypernodes.pickling import dumps, is_plain, loads
 from hypernodes.records import evolve
 from hypernodes.runtime.cells import Failure, failed

@@ -12,10 +12,12 @@ from concurrent.futures import Executor, Future
 from operator import itemgetter
 from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
 
+from hypernodes.errors import ChangedModuleError
 from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.memory import take
 from hypernodes.runtime.processes.pool import Worker, WorkerGone, WorkerPool
 from hypernodes.runtime.processes.wire import (
+    AnswerHeader,
     Died,
     Late,
     Notice,
@@ -50,8 +52,8 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[
         parcel.budget,
         parcel.tried,
     )
-    memories = [part.memory if part.digest not in held else None for part in parcel.shared]
-    header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
+    memories = [part.memory if part.digest not in held else None for part in (parcel.program, *parcel.shared)]
+    header.program_sizes, *header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
     fds = [memory.fd for memory in memories if memory is not None]
     if rows.memory is not None:
         header.row_sizes = [*rows.memory.sizes]
@@ -198,16 +200,23 @@ class PoolCourier:
         self._deadlines.pop(worker, None)
         parcel = self._busy[worker][0]
         try:
-            outcome, missing = self._received(worker, parcel)
+            outcome, answer = self._received(worker, parcel)
         except WorkerGone as gone:
             self._lose(worker)
             return Outcome(parcel.key, [], Died(gone.exitcode))
         except Exception as error:
             self._lose(worker)
             return Outcome(parcel.key, [], error)
-        if len(outcome.parts) == 1:
+        if answer is None:
             self._note(worker, decode_notice(outcome.parts[0]))
             return None
+        if answer.changed:
+            self._lose(worker)
+            if worker.fresh:
+                return Outcome(parcel.key, [], ChangedModuleError(tuple(answer.changed)))
+            self._waiting.appendleft(parcel)
+            return None
+        worker.fresh = False
         self._attempts.pop(worker, None)
         behind = self._busy.pop(worker)[1:]
         if behind:
@@ -215,9 +224,9 @@ class PoolCourier:
         else:
             self._idle.append(worker)
             self._pool.leave(self)
-        if missing:
+        if answer.missing:
             # The worker keeps a bounded number of parts, and has let go of some that it once had.
-            worker.known.difference_update(missing)
+            worker.known.difference_update(answer.missing)
             self.send(parcel)
             return None
         if self._pool.wanted(self):
@@ -252,18 +261,18 @@ class PoolCourier:
         return outcomes
 
     @staticmethod
-    def _received(worker: Worker, parcel: Parcel) -> Tuple[Outcome, List[str]]:
-        """Read a worker's answer; also return what it misses, in which case there is no answer yet."""
+    def _received(worker: Worker, parcel: Parcel) -> Tuple[Outcome, Optional[AnswerHeader]]:
+        """Read what a worker says, and the header when it is an answer and no notice."""
         fds: List[int] = []
         answer = worker.receive(fds)
         if len(answer) == 1:  # a notice
-            return Outcome(parcel.key, answer, None), []
+            return Outcome(parcel.key, answer, None), None
         header = decode_answer(answer[0])
         try:
             (memory,) = take(fds, header.sizes)
         except OSError as error:
-            return Outcome(parcel.key, [], error), []
-        return Outcome(parcel.key, answer, None, memory), header.missing
+            return Outcome(parcel.key, [], error), header
+        return Outcome(parcel.key, answer, None, memory), header
 
     def _release_idle(self) -> None:
         # Whoever waits for answers has nothing to send: workers without a parcel are of more use to other runs.
@@ -364,7 +373,9 @@ class ExecutorCourier:
         key = self._out.pop(future)
         error = future.exception()
         if error is None:
-            return Outcome(key, future.result(), None)
+            parts = future.result()
+            changed = decode_answer(parts[0]).changed
+            return Outcome(key, parts, ChangedModuleError(tuple(changed)) if changed else None)
         # A broken pool says no more than that; concurrent.futures and loky word it alike.
         died = "Broken" in type(error).__name__ or "Terminated" in type(error).__name__
         return Outcome(key, [], Died(None) if died else _as_exception(error))

@@ -20,15 +20,18 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Se
 
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
+from hypernodes.pickling.modules import look
 from hypernodes.runtime.collect import lost
 from hypernodes.runtime.faults import add_note, said, short, tidy
 from hypernodes.runtime.frames import Chunk, MapRun
+from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.policies import delay
 from hypernodes.runtime.processes import chunks
 from hypernodes.runtime.processes.answers import events_of, results_of
 from hypernodes.runtime.processes.failures import received
 from hypernodes.runtime.processes.memory import Packed
 from hypernodes.runtime.processes.packing import Packer
+from hypernodes.runtime.processes.programs import programs_of
 from hypernodes.runtime.processes.shipments import Shipment
 from hypernodes.runtime.processes.surroundings import pack
 from hypernodes.runtime.processes.wire import Died, Late, Outcome, Parcel, decode_answer, own_part
@@ -76,7 +79,7 @@ class Courier(Protocol):
 class ProcessLane:
     """The parcels of one run."""
 
-    def __init__(self, run: Run, resources: Resources) -> None:
+    def __init__(self, run: Run, linked: LinkedPlan, resources: Resources) -> None:
         assert resources.courier is not None
         self._run = run
         self._workers = resources.max_workers
@@ -84,7 +87,10 @@ class ProcessLane:
         self._observed = resources.events is not None
         self._courier = resources.courier()
         try:
-            self._surroundings = own_part(pack(run.context, self._courier.native_threads))
+            # First the modules: what of them goes by value, the programs have to know.
+            sources = look()
+            self._surroundings = own_part(pack(run.context, self._courier.native_threads, sources))
+            self._programs = programs_of(linked, self._courier.memory)
         except BaseException:
             self._courier.close()
             raise
@@ -220,9 +226,9 @@ class ProcessLane:
             rows = self._packer.rows(shipment)
             shipment.sent = time.monotonic()
             self._out[id(shipment)] = shipment
-            program, surroundings = shipment.linked.parts[shipment.bundle.index], self._surroundings
+            program = self._programs[id(shipment.linked), shipment.bundle.index]
             options = (self._observed, self._collects, shipment.delay, self._budget(shipment), shipment.tried)
-            self._courier.send(Parcel(id(shipment), program, surroundings, shared, rows, *options))
+            self._courier.send(Parcel(id(shipment), program, self._surroundings, shared, rows, *options))
         except BaseException as error:
             self._out.pop(id(shipment), None)
             with self._run.lock:

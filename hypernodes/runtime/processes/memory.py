@@ -39,6 +39,7 @@ often may have no more than 1024. Results collected in larger numbers are read: 
 
 _FEW = 512  # values: as many large ones would be twice what a chunk may hold
 _ALIGNED = 64  # bytes: a cache line, and what the widest vector instructions ask of an array
+_COMPARED = 1 << 18  # bytes compared at once: they fit the cache of a core
 _AT_ONCE = 1 << 30  # bytes in one system call: Linux stops a little below 2 GiB
 
 Buffer = Union[bytearray, memoryview]
@@ -84,16 +85,20 @@ class Segment:
             raise
         return segment
 
-    def shared(self) -> List[Buffer]:
+    def shared(self) -> List[memoryview]:
         """Return the buffers, read-only, in the very memory that other processes read."""
         return self._cut(self._map(mmap.ACCESS_READ))
 
-    def private(self) -> List[Buffer]:
+    def private(self) -> Sequence[Buffer]:
         """Return the buffers as memory of this process: it may write to them and nobody else will see it."""
         if sum(self.sizes) >= MAPPED_FROM and len(_mapped) < MAPPINGS:
             with contextlib.suppress(OSError):  # out of descriptors or mappings
                 return self._cut(self._map(mmap.ACCESS_COPY))
         return self._read()
+
+    def holds(self, buffers: Sequence[memoryview]) -> bool:
+        """Return whether these are its buffers, byte by byte."""
+        return all(map(_equal, self.shared(), buffers))
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -117,11 +122,11 @@ class Segment:
         _mapped.add(mapping)
         return mapping
 
-    def _cut(self, mapping: mmap.mmap) -> List[Buffer]:
+    def _cut(self, mapping: mmap.mmap) -> List[memoryview]:
         whole = memoryview(mapping)  # keeps the mapping alive, and is kept by whatever is made of its parts
         return [whole[start : start + size] for start, size in zip(self._starts(), self.sizes)]
 
-    def _read(self) -> List[Buffer]:
+    def _read(self) -> List[bytearray]:
         copies = [bytearray(size) for size in self.sizes]
         with io.FileIO(self.fd, closefd=False) as file:
             for start, copy in zip(self._starts(), copies):
@@ -132,7 +137,7 @@ class Segment:
                     if not count:
                         raise EOFError("the memory of a large value is shorter than it was said to be")
                     rest = rest[count:]
-        return [*copies]
+        return copies
 
 
 class Packed(NamedTuple):
@@ -157,7 +162,7 @@ def pack(value: object, subject: str, apart: bool = True) -> Packed:
     """
     if apart:
         buffers: List[memoryview] = []
-        data = dumps(value, subject, _keeper(buffers))
+        data = dumps(value, subject, keeper(buffers))
         if not buffers:
             return Packed(data, None)
         with contextlib.suppress(OSError):  # no memory of this kind is left: everything takes the long way round
@@ -188,7 +193,7 @@ def pack_each(
     for number, value in enumerate(lifted(values)):
         own: List[memoryview] = []
         try:
-            data = dumps(value, subject(number), _keeper(own) if apart else None)
+            data = dumps(value, subject(number), keeper(own) if apart else None)
         except NotPicklableError as error:
             data, own = dumps(instead(number, error), "a failure"), []
         buffers += own
@@ -249,6 +254,14 @@ def lifted(values: List[Any]) -> List[Any]:
     return list(map(lift, values))
 
 
+def _equal(one: memoryview, other: memoryview) -> bool:
+    # Comparing views goes by elements; a few bytes objects at a time are compared at the speed of memory.
+    return one.nbytes == other.nbytes and all(
+        bytes(one[start : start + _COMPARED]) == bytes(other[start : start + _COMPARED])
+        for start in range(0, other.nbytes, _COMPARED)
+    )
+
+
 def count_mapped() -> int:
     """Return how many mappings are in use in this process."""
     return len(_mapped)
@@ -264,8 +277,8 @@ class _Lifted:
         return bytes, (pickle.PickleBuffer(self.data),)
 
 
-def _keeper(buffers: List[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
-    """Return what a pickler asks whether a buffer stays in the pickle; the others are gathered in `buffers`."""
+def keeper(buffers: List[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return what a pickler asks whether a buffer stays in the pickle; large ones are gathered in `buffers` instead."""
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
         try:

@@ -22,7 +22,7 @@ from typing import Iterable, Iterator, List, Optional, Sequence, Set
 from hypernodes.errors import ClosedError, OptionError
 from hypernodes.runtime.processes import channel
 
-_REMEMBERED = 512  # digests: several times what a worker keeps
+_REMEMBERED = 1024  # digests: several times what a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
 _EXITING = 5.0  # seconds from end of file, which the kernel makes while it ends a process, to its status: rarely 1 ms
 
@@ -45,6 +45,8 @@ class Worker:
     ----------
     pid : int
         Of the process.
+    fresh : bool
+        Whether it has not answered yet.
     known : set of str
         Digests of what this worker already holds, as far as is remembered; empty for a new process.
     spare : int
@@ -53,6 +55,7 @@ class Worker:
 
     def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int) -> None:
         self.pid = pid
+        self.fresh = True
         self.known: Set[str] = set()
         # A quarter: systems count what they need themselves, too.
         self.spare = pipe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4

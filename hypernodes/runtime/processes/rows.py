@@ -11,7 +11,7 @@ import contextvars
 import time
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-from hypernodes.lowering.parallel import Program
+from hypernodes.lowering.plan import Program
 from hypernodes.runtime.faults import located
 from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute, unary, unary_last
 from hypernodes.runtime.processes.wire import Place

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple, cast
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
+from hypernodes.pickling.modules import Guard, Sources, stale
 
 NATIVE_THREADS = (
     "OMP_NUM_THREADS",
@@ -28,15 +29,26 @@ NATIVE_THREADS = (
 OWN = "hypernodes."
 """How the names of our own context variables begin, which say what encloses a step in this process."""
 
-Packed = Tuple[str, List[str], Dict[str, str], List[bytes]]
+Packed = Tuple[str, List[str], Dict[str, str], List[bytes], Sources]
 
 
-def pack(context: contextvars.Context, threads: Optional[int]) -> bytes:
+_guard = Guard()
+
+
+class ChangedModules(Exception):
+    """A worker has modules from another source than the program it works for."""
+
+    def __init__(self, names: List[str]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+def pack(context: contextvars.Context, threads: Optional[int], sources: Sources) -> bytes:
     """Return working directory, module path, environment and context variables as bytes.
 
     A numerical library in a worker may start so many `threads` unless the environment has a number for it; None leaves
     it alone. A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle
-    of this process in them, and no node asked for it to be sent.
+    of this process in them, and no node asked for it to be sent. `sources` are what `look` has found.
     """
     variables: List[bytes] = []
     for variable, value in context.items():
@@ -52,14 +64,21 @@ def pack(context: contextvars.Context, threads: Optional[int]) -> bytes:
         directory = ""
     limits = {} if threads is None else dict.fromkeys(NATIVE_THREADS, str(threads))
     environment = {**limits, **os.environ}
-    packed: Packed = (directory, list(sys.path), environment, variables)
+    packed: Packed = (directory, list(sys.path), environment, variables, sources)
     return dumps(packed, "the surroundings of the run")
 
 
-def adopt(data: bytes) -> contextvars.Context:
-    """Make this process look like the one that packed `data`; return its context variables as a context."""
+def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
+    """Make this process look like the one that packed `data`; return its context variables as a context, and `sources`.
+
+    Raises
+    ------
+    ChangedModules
+        As `check_modules`.
+    """
     packed: Any = loads(data)
-    directory, path, environment, variables = packed
+    directory, path, environment, variables, sources = packed
+    check_modules(sources)
     if directory and directory != _directory():
         os.chdir(directory)
     if sys.path != path:
@@ -77,7 +96,22 @@ def adopt(data: bytes) -> contextvars.Context:
             # A class that only the parent can import; a node that needed it would fail on its own import as well.
             continue
         context.run(variable.set, value)
-    return context
+    return context, sources
+
+
+def check_modules(sources: Sources) -> None:
+    """Refuse to work when this process has other modules than the one that it works for, and to import such.
+
+    Raises
+    ------
+    ChangedModules
+        When one of `sources` was loaded here from another source.
+    """
+    loaded, edited = sources
+    _guard.watch(edited)
+    changed = stale(loaded)
+    if changed:
+        raise ChangedModules(changed)
 
 
 def _directory() -> str:

@@ -29,8 +29,9 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     calls, by output, have had in workers that were killed.
 
     One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
-    `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the shared values, when
-    carried, and of the rows; a descriptor comes with the message for each that is not empty.
+    `program_sizes`, `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the
+    program and of the shared values, when carried, and of the rows; a descriptor comes with the message for each that
+    is not empty.
     """
 
     program: str
@@ -43,6 +44,7 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     delay: float = 0.0
     budget: float = math.inf
     tried: Dict[str, int] = {}
+    program_sizes: List[int] = []
     shared_sizes: List[List[int]] = []
     row_sizes: List[int] = []
 
@@ -53,17 +55,19 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     Nothing was run unless it has `begun`: then what the parcel holds could not be read. `missing` are digests of parts
     that the worker no longer holds; the parcel has to be sent again with them. `sizes` are bytes of the results' large
     buffers; where there are any, a descriptor comes with the message. One that is `partial` has, behind the exception
-    and the events, the results of the items before the one that failed.
+    and the events, the results of the items before the one that failed. `changed` are modules that the worker has from
+    another source than the parent: another worker has to take the parcel.
     """
 
     completed: int
     ok: bool
-    seconds: float
+    seconds: float = 0.0
     has_events: bool = False
     missing: List[str] = []
     sizes: List[int] = []
     begun: bool = True
     partial: bool = False
+    changed: List[str] = []
 
 
 class Notice(msgspec.Struct, array_like=True, gc=False):
@@ -88,20 +92,17 @@ class Part:
     owner: int = 0
 
 
-NOTHING = Part("", b"")
-
-
 _owners = itertools.count(1)
 
 
 def part(data: bytes) -> Part:
     """Return a program as a part; equal bytes are one part, whichever run sends them."""
-    return Part(_digest(data), data)
+    return Part(digest_of(data), data)
 
 
 def own_part(data: bytes) -> Part:
     """Return values as a part: equal bytes are sent once, and read anew for each part that is made here."""
-    return Part(_digest(data), data, None, next(_owners))
+    return Part(digest_of(data), data, None, next(_owners))
 
 
 def shared_part(packed: Packed) -> Part:
@@ -111,7 +112,8 @@ def shared_part(packed: Packed) -> Part:
     return Part(os.urandom(16).hex(), packed.data, packed.memory, next(_owners))
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
+    """Return what tells bytes from any others."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

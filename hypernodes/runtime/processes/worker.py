@@ -19,8 +19,7 @@ from itertools import repeat
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
-from hypernodes.lowering.parallel import Program
-from hypernodes.lowering.plan import Plan
+from hypernodes.lowering.plan import Plan, Program
 from hypernodes.pickling import loads
 from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.interpreter import Code, Slots
@@ -38,12 +37,15 @@ from hypernodes.runtime.processes.wire import AnswerHeader, Notice, ParcelHeader
 from hypernodes.runtime.run import Resources, Run
 from hypernodes.runtime.services import Services
 
-KEPT = 64
-"""Parts a worker keeps; beyond, the one used longest ago goes, and would be sent again."""
+KEPT = 256
+KEPT_BYTES = 1 << 30
+"""Parts a worker keeps, and their bytes; beyond, the one used longest ago goes, and would be sent again."""
 
 _received: OrderedDict[str, bytes] = OrderedDict()
+_bytes: Dict[str, int] = {}  # of each, with the large buffers of programs
 _kept: Dict[str, Tuple[int, Any]] = {}
 _memory: Dict[str, Segment] = {}
+_memory_of_programs: Dict[str, Segment] = {}  # until they are read
 _on_the_way: List[Segment] = []
 
 _surroundings: List[Any] = []
@@ -178,16 +180,21 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     segment: Optional[Segment] = None
     before: Optional[bytes] = None
     try:
-        *shared_memory, row_memory = take(fds, *header.shared_sizes, header.row_sizes)
+        program_memory, *shared_memory, row_memory = take(
+            fds, header.program_sizes, *header.shared_sizes, header.row_sizes
+        )
+        if program_memory is not None:
+            _memory_of_programs[header.program] = program_memory
         if any(shared_memory):
             _let_go(header.shared)
             _memory.update({digest: segment for digest, segment in zip(header.shared, shared_memory) if segment})
         for digest, data in zip(header.carried, parts[1:-1]):
             _received[digest] = data
+            _bytes[digest] = len(data) + (sum(header.program_sizes) if digest == header.program else 0)
         needed = [digest for digest in (header.surroundings, header.program, *header.shared) if digest]
         missing = [digest for digest in needed if digest not in _received]
         if missing:
-            return [encode(AnswerHeader(0, False, 0.0, False, missing)), b""]
+            return [encode(AnswerHeader(0, False, missing=missing)), b""]
         program, code, shared, context = _unpacked(header)
         received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
         place, scene, fixed, varying, count, flat = received
@@ -226,6 +233,8 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             memory.append(segment)
             sizes = segment.sizes
         ok = failure is None
+    except surroundings.ChangedModules as changed:
+        return [encode(AnswerHeader(0, False, changed=changed.names)), b""]
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
@@ -244,20 +253,42 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextva
     _received.move_to_end(header.surroundings)
     if _surroundings[:1] != [of_surroundings]:
         # Another run, or a node of this process, may have left it looking otherwise.
-        _surroundings[:] = [of_surroundings, surroundings.adopt(_received[header.surroundings])]
-    context = _surroundings[1]
+        _surroundings.clear()
+        _surroundings[:] = [of_surroundings, *surroundings.adopt(_received[header.surroundings])]
+    _, context, sources = _surroundings
     shared = [_kept_or(digest, owner, _loads_shared) for digest, owner in zip(header.shared, owners)]
-    program = _kept_or(header.program, 0, lambda digest: loads(_received[digest]))
+    _received.move_to_end(header.program)
+    if header.program not in _kept:
+        program = _loads_program(header.program)
+        surroundings.check_modules(sources)  # it may have imported some of them just now
+        _kept[header.program] = (0, program)
+    program = _kept[header.program][1]
     listener = _listener(header)
     key = f"{header.program}+{_LISTENERS.index(listener)}"
     if key not in _kept:
         _kept[key] = (0, link(program.steps, listener))
     code: Code = _kept[key][1]
-    while len(_received) > KEPT:
+    if header.carried:
+        _forget(2 + len(shared))
+    return program, code, shared, context
+
+
+def _forget(needed: int) -> None:
+    """Let go of the parts used longest ago, but for as many as are `needed`."""
+    while len(_received) > KEPT or (sum(_bytes.values()) > KEPT_BYTES and len(_received) > needed):
         gone, _ = _received.popitem(last=False)
+        _bytes.pop(gone, None)
         for kept in (gone, *[f"{gone}+{number}" for number in range(len(_LISTENERS))]):
             _kept.pop(kept, None)
-    return program, code, shared, context
+
+
+def _loads_program(digest: str) -> Program:
+    memory = _memory_of_programs.pop(digest, None)
+    # Private: a function may write to an array that it reads as a global.
+    program: Any = loads(_received[digest], memory.private() if memory is not None else ())
+    if memory is not None:
+        memory.close()
+    return program  # type: ignore[no-any-return]
 
 
 def _loads_shared(digest: str) -> Any:

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import culprit, dumps, loads
 
-ROOT = str(Path(__file__).resolve().parents[1])
+ROOT = str(Path(__file__).resolve().parents[2])
 
 # A node as far as pickling knows one: it takes the name of the function it holds.
 NODES = """

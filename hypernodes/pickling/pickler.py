@@ -1,9 +1,9 @@
-"""Objects in, bytes that another process can read out, and back.
+"""Objects in, a pickle out, or an error that leads to what has none.
 
-What the other process can import goes by reference, as a name; everything else (lambdas, closures, whatever
-`__main__` or a notebook defines) goes by value. That rests on cloudpickle, with additions for what decorators leave
-behind: the function under a node goes by the name of its node, and `lru_cache` and `cached_property` go by value around
-a function that does.
+What another process can import goes as its name; everything else (lambdas, closures, whatever `__main__` or a notebook
+defines, modules that nobody else would find) goes by value. That rests on cloudpickle, with additions for what
+decorators leave behind: the function under a node goes by the name of its node, and `lru_cache`, `singledispatch` and
+`cached_property` go by value around a function that does.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import io
 import pickle
 import sys
 import types
-from typing import Any, Callable, Iterable, Optional, Tuple
+import weakref
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
 import cloudpickle
+from cloudpickle.cloudpickle import _dynamic_class_reduce
 
-from hypernodes.culprit import find, is_recursion
 from hypernodes.errors import NotPicklableError
-from hypernodes.variables import reduced
+from hypernodes.pickling import modules, standins
+from hypernodes.pickling.culprit import find, is_recursion
+from hypernodes.pickling.variables import reduced
 
-_LruCached = type(functools.lru_cache()(len))
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 _FLAT = frozenset((tuple, list, set, frozenset))
 _FEW = 64  # items worth a look; beyond, making the careful pickler costs little beside the pickling
@@ -113,6 +115,8 @@ def is_plain(value: Any) -> bool:
 
 def _refusal(subject: str, path: Tuple[str, ...], fault: BaseException) -> NotPicklableError:
     if not is_recursion(fault):
+        if modules.edited():
+            return NotPicklableError(subject, path, _worded(fault), _edited_fix())
         return NotPicklableError(subject, path, _worded(fault))
     deep = fault if isinstance(fault, RecursionError) else fault.__cause__ or fault  # cloudpickle wraps it
     fix = (
@@ -120,6 +124,11 @@ def _refusal(subject: str, path: Tuple[str, ...], fault: BaseException) -> NotPi
         "or run this work with node_execution / map_execution = 'threaded'"
     )
     return NotPicklableError(subject, path, _worded(deep), fix)
+
+
+def _edited_fix() -> str:
+    names = ", ".join(map(repr, sorted(modules.edited())))
+    return f"reload what was edited since it was imported, or restart the program; until then {names} go by value"
 
 
 def _worded(fault: BaseException) -> str:
@@ -130,26 +139,97 @@ def _worded(fault: BaseException) -> str:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's pickler, which also knows what decorators leave behind."""
+    """cloudpickle's pickler, which also knows what decorators leave behind and which modules nobody else would find."""
+
+    def __init__(
+        self, file: Any, protocol: int, buffer_callback: Optional[Callable[[pickle.PickleBuffer], bool]] = None
+    ) -> None:
+        super().__init__(file, protocol, buffer_callback)
+        self._by_value: Dict[object, bool] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if kind is types.FunctionType or kind is _LruCached:
-            module, found = _named(obj)
-            if module is not None and _is_under(found, obj) and _would_be_found(module):
-                return _function_of_node, (module, obj.__qualname__)
-            if kind is _LruCached and found is not obj:
-                return _lru_cached, (obj.__wrapped__, *_lru_options(obj))
-        elif kind is io.TextIOWrapper and obj not in (sys.stdout, sys.stderr):
-            # cloudpickle would send what is in the file, as another class.
-            raise TypeError("cannot pickle an open file")
-        elif kind is contextvars.ContextVar:
-            return reduced(obj, _would_be_found)
-        elif kind is functools.cached_property:
-            # Up to Python 3.11 it holds a lock, and a class that goes by value takes it along.
-            state = {name: value for name, value in vars(obj).items() if name != "lock"}
-            return functools.cached_property, (obj.func,), state
-        return super().reducer_override(obj)
+        rule = _RULES.get(kind)
+        if rule is not None:
+            return rule(self, obj)
+        return self.of_class(obj) if issubclass(kind, type) else NotImplemented
+
+    def goes_by_value(self, module: object) -> bool:
+        """Return whether what a module holds goes by value, asked once for each pickle."""
+        found = self._by_value.get(module)
+        if found is None:
+            found = self._by_value[module] = modules.goes_by_value(module)
+        return found
+
+    def of_class(self, cls: Any) -> Any:
+        if self.goes_by_value(getattr(cls, "__module__", None)):
+            by_value = _dynamic_class_reduce(cls)
+        else:
+            by_value = super().reducer_override(cls)
+            if by_value is NotImplemented or len(by_value) < 6:
+                return by_value
+        return standins.reduced_class(cls, by_value)
+
+    def of_function(self, fn: Any) -> Any:
+        if self.goes_by_value(fn.__module__):
+            return self._dynamic_function_reduce(fn)
+        name, found = _named(fn)
+        if name is not None and _is_under(found, fn):
+            return _function_of_node, (name, fn.__qualname__)
+        return super().reducer_override(fn)
+
+    def of_cached(self, fn: Any) -> Any:
+        name, found = _named(fn)
+        if name is not None and not self.goes_by_value(name):
+            if found is fn:
+                return NotImplemented
+            if _is_under(found, fn):
+                return _function_of_node, (name, fn.__qualname__)
+        return standins.reduced_lru_cached(fn)
+
+    def of_module(self, module: types.ModuleType) -> Any:
+        if self.goes_by_value(module.__name__):
+            return standins.reduced_module(module, _fault_alone)
+        return NotImplemented
+
+
+def _of_file(_: _Pickler, file: io.TextIOWrapper) -> Any:
+    if file in (sys.stdout, sys.stderr):
+        return NotImplemented
+    # cloudpickle would send what is in the file, as another class.
+    raise TypeError("cannot pickle an open file")
+
+
+class _Shallow(_Pickler):
+    """A pickler that takes every module for granted: two may refer to each other."""
+
+    def of_module(self, module: types.ModuleType) -> Any:
+        return types.ModuleType, (module.__name__,)
+
+
+def _fault_alone(value: object) -> Optional[str]:
+    """Return what is wrong with a value, pickled alone; None when nothing is."""
+    try:
+        _Shallow(io.BytesIO(), 5).dump(value)
+    except Exception as fault:
+        return _worded(fault)
+    return None
+
+
+_RULES: Dict[type, Callable[[_Pickler, Any], Any]] = {
+    types.FunctionType: _Pickler.of_function,
+    types.ModuleType: lambda pickler, module: pickler.of_module(module),
+    standins.LruCached: _Pickler.of_cached,
+    io.TextIOWrapper: _of_file,
+    contextvars.ContextVar: lambda _, variable: reduced(variable, modules.would_be_found),
+    functools.cached_property: lambda _, value: standins.reduced_cached_property(value),
+    weakref.ReferenceType: lambda _, value: standins.reduced_reference(value),
+    standins.HeldReference: lambda _, value: standins.reduced_reference(value),
+    weakref.WeakSet: lambda _, value: standins.reduced_container(value),
+    weakref.WeakKeyDictionary: lambda _, value: standins.reduced_container(value),
+    weakref.WeakValueDictionary: lambda _, value: standins.reduced_container(value),
+}
+"""How to reduce objects of exactly these types; classes of any metaclass are looked at besides."""
 
 
 def _named(fn: Any) -> Tuple[Optional[str], object]:
@@ -185,43 +265,3 @@ def _function_of_node(module: str, qualname: str) -> object:
 
 def _resolve(module: types.ModuleType, qualname: str) -> object:
     return functools.reduce(getattr, qualname.split("."), module)
-
-
-def _would_be_found(name: str) -> bool:
-    """Say whether importing module `name` afresh, as a child process does, would load it from where it is from.
-
-    A module may be in `sys.modules` and have a file and yet be nowhere on the path: `spec_from_file_location` makes
-    such, as plugin loaders and pytest's importlib mode do. One made by hand has no spec.
-    """
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    return spec is not None and _is_on_the_path(name, getattr(spec, "origin", None))
-
-
-@functools.lru_cache(maxsize=1024)  # reads directories
-def _is_on_the_path(name: str, origin: Optional[str]) -> bool:
-    parent = name.rpartition(".")[0]
-    path = getattr(sys.modules.get(parent), "__path__", None)
-    if parent and (path is None or not _would_be_found(parent)):
-        return False
-    for finder in sys.meta_path:
-        try:
-            spec = finder.find_spec(name, path, None)
-        except RecursionError:
-            raise
-        except Exception:  # some other library's import hook
-            continue
-        if spec is not None:
-            return bool(spec.origin == origin)
-    return False
-
-
-def _lru_options(fn: Any) -> Tuple[Optional[int], bool]:
-    if not hasattr(fn, "cache_parameters"):  # Python 3.8 does not tell whether it is typed
-        return fn.cache_info().maxsize, False
-    options = fn.cache_parameters()
-    return options["maxsize"], options["typed"]
-
-
-def _lru_cached(fn: Callable[..., object], maxsize: Optional[int], typed: bool) -> object:
-    """Make the cached function again, with an empty cache; pickles name this function, so it keeps its name."""
-    return functools.lru_cache(maxsize=maxsize, typed=typed)(fn)

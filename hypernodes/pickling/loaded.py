@@ -1,0 +1,132 @@
+"""A module and its source file in, whether the module was loaded from the file as it is now, out.
+
+Python does not keep what a module was loaded from. A file that was last changed before this process began is that; of
+a later one the functions, and the constants that are written out, are compared with those in memory.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import time
+import types
+from typing import Any, Dict, Iterator, Set, Tuple
+
+_OPTIMIZED = 0x1  # the flag of the code of functions, which the bodies of classes and modules do not have
+_FIXED = (type(None), bool, int, float, complex, str, bytes, tuple)
+_SLACK = 2.0  # seconds by which some file systems round a file's time
+
+
+def matches(module: types.ModuleType, path: str) -> bool:
+    """Say whether `module` was loaded from the file at `path` as it is now; when that cannot be told, yes."""
+    try:
+        if os.stat(path).st_mtime + _SLACK < _BEGAN or not path.endswith(".py"):
+            return True
+        with open(path, "rb") as file:
+            source = file.read()
+        code, tree = compile(source, path, "exec", dont_inherit=True), ast.parse(source)
+    except (OSError, SyntaxError, ValueError):
+        return False  # gone, or broken by the edit: it cannot have been loaded like this
+    return _has_functions(module, code) and _has_constants(module, tree)
+
+
+def _functions(value: Any, module: str) -> Iterator[types.FunctionType]:
+    """Yield the functions that a module defines and a value in it is, has as methods, or wraps."""
+    kind = type(value)
+    if kind is types.FunctionType:
+        if value.__module__ == module:
+            yield value
+        yield from _functions(vars(value).get("__wrapped__"), module)
+    elif kind in (staticmethod, classmethod):
+        yield from _functions(value.__func__, module)
+    elif kind is property:
+        for accessor in (value.fget, value.fset, value.fdel):
+            yield from _functions(accessor, module)
+    elif kind in (functools.partial, functools.cached_property):
+        yield from _functions(value.func, module)
+    elif kind is _LruCached:
+        yield from _functions(value.__wrapped__, module)
+    elif kind.__module__ == "hypernodes.node":
+        yield from _functions(value.fn, module)
+    elif issubclass(kind, type) and value.__module__ == module:
+        for attribute in list(vars(value).values()):
+            yield from _functions(attribute, module)
+
+
+_LruCached = type(functools.lru_cache()(len))
+
+
+# -- functions --------------------------------------------------------------------------------------------------------
+
+
+def _has_functions(module: types.ModuleType, code: types.CodeType) -> bool:
+    written = dict(_written(code, ""))
+    return all(
+        _key(fn.__code__) in written.get(fn.__qualname__, ())
+        for value in list(vars(module).values())
+        for fn in _functions(value, module.__name__)
+        if "<locals>" not in fn.__qualname__
+    )
+
+
+def _written(code: types.CodeType, prefix: str) -> Iterator[Tuple[str, Set[Any]]]:
+    """Yield the qualified names of functions in the code of a module or class, each with the keys of all so named."""
+    found: Dict[str, Set[Any]] = {}
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            name = prefix + inner.co_name
+            if inner.co_flags & _OPTIMIZED:
+                found.setdefault(name, set()).add(_key(inner))
+            else:
+                yield from _written(inner, name + ".")
+    yield from found.items()
+
+
+def _key(code: types.CodeType) -> Tuple[Any, ...]:
+    """Return what a function does, without where it stands."""
+    constants = tuple([_key(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts])
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    return (code.co_code, code.co_flags, code.co_argcount, code.co_kwonlyargcount, names, constants)
+
+
+# -- constants --------------------------------------------------------------------------------------------------------
+
+
+def _has_constants(module: types.ModuleType, tree: ast.Module) -> bool:
+    stored = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    moved = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target: ast.expr = statement.targets[0]
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            target = statement.target
+        else:
+            continue
+        if not isinstance(target, ast.Name) or target.id in moved or stored.count(target.id) > 1:
+            continue
+        try:
+            value = ast.literal_eval(statement.value)  # type: ignore[arg-type]
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, _FIXED) and repr(vars(module).get(target.id)) != repr(value):
+            return False
+    return True
+
+
+# -- this process -----------------------------------------------------------------------------------------------------
+
+
+def _began() -> float:
+    """Return when this process was started, in seconds since the epoch; 0 where that cannot be told."""
+    try:
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")  # type: ignore[attr-defined,unused-ignore]
+        return time.time() - age
+    except (OSError, ValueError, AttributeError, IndexError):
+        return 0.0
+
+
+# A forked child was loaded when its ancestor was: this stays what it was there.
+_BEGAN = _began()

@@ -1,19 +1,21 @@
-"""A module and its source file in, whether the module was loaded from the file as it is now, out.
+"""A module and its source file in, whether the module was loaded from the file as it is now, out; and what it imports.
 
 Python does not keep what a module was loaded from. A file that was last changed before this process began is that; of
-a later one the functions, and the constants that are written out, are compared with those in memory.
+a later one the functions, and the constants that are written out, are compared with those in memory. All is read off
+compiled code: `ast` may not be used in two threads at once on some Pythons (SystemError).
 """
 
 from __future__ import annotations
 
-import ast
+import dis
 import functools
 import os
 import time
 import types
-from typing import Any, Dict, Iterator, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 _OPTIMIZED = 0x1  # the flag of the code of functions, which the bodies of classes and modules do not have
+_MOVES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 _FIXED = (type(None), bool, int, float, complex, str, bytes, tuple)
 _SLACK = 2.0  # seconds by which some file systems round a file's time
 
@@ -23,12 +25,49 @@ def matches(module: types.ModuleType, path: str) -> bool:
     try:
         if os.stat(path).st_mtime + _SLACK < _BEGAN or not path.endswith(".py"):
             return True
+    except OSError:
+        return False
+    code = _compiled(path)
+    # One that is gone, or broken by the edit, cannot have been loaded like this.
+    return code is not None and _has_functions(module, code) and _has_constants(module, code)
+
+
+def imports(name: str, path: str) -> Set[str]:
+    """Return the modules that module `name` imports anywhere in its source, and the packages around it and them."""
+    package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]
+    found = {name.rpartition(".")[0]}
+    for code in _all(_compiled(path)):
+        instructions = list(dis.get_instructions(code))
+        for level, members, imported in zip(instructions, instructions[1:], instructions[2:]):
+            if imported.opname == "IMPORT_NAME":
+                outside = package.split(".")[: len(package.split(".")) + 1 - level.argval] if level.argval else []
+                module = ".".join([*outside, imported.argval]).rstrip(".")
+                found.update([module, *[f"{module}.{member}" for member in members.argval or ()]])
+    for inner in list(found):
+        while "." in inner:
+            inner = inner.rpartition(".")[0]
+            found.add(inner)
+    return found
+
+
+def _compiled(path: str) -> Optional[types.CodeType]:
+    """Return the code of a source file; None for one that is no source, cannot be read, or is broken."""
+    if not path.endswith(".py"):
+        return None
+    try:
         with open(path, "rb") as file:
-            source = file.read()
-        code, tree = compile(source, path, "exec", dont_inherit=True), ast.parse(source)
+            return compile(file.read(), path, "exec", dont_inherit=True)
     except (OSError, SyntaxError, ValueError):
-        return False  # gone, or broken by the edit: it cannot have been loaded like this
-    return _has_functions(module, code) and _has_constants(module, tree)
+        return None
+
+
+def _all(code: Optional[types.CodeType]) -> Iterator[types.CodeType]:
+    """Yield some code and all code within it."""
+    if code is not None:
+        yield code
+        for inner in code.co_consts:
+            if isinstance(inner, types.CodeType):
+                yield from _all(inner)
 
 
 def _functions(value: Any, module: str) -> Iterator[types.FunctionType]:
@@ -93,25 +132,21 @@ def _key(code: types.CodeType) -> Tuple[Any, ...]:
 # -- constants --------------------------------------------------------------------------------------------------------
 
 
-def _has_constants(module: types.ModuleType, tree: ast.Module) -> bool:
-    stored = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    moved = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target: ast.expr = statement.targets[0]
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target = statement.target
-        else:
-            continue
-        if not isinstance(target, ast.Name) or target.id in moved or stored.count(target.id) > 1:
-            continue
-        try:
-            value = ast.literal_eval(statement.value)  # type: ignore[arg-type]
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, _FIXED) and repr(vars(module).get(target.id)) != repr(value):
-            return False
-    return True
+def _has_constants(module: types.ModuleType, code: types.CodeType) -> bool:
+    """Compare what is assigned once, as it stands, with what is there."""
+    instructions = list(dis.get_instructions(code))
+    stored = [each.argval for each in instructions if each.opname == "STORE_NAME"]
+    moved = {each.argval for inner in _all(code) for each in dis.get_instructions(inner) if each.opname in _MOVES}
+    pairs: List[Tuple[str, Any]] = [
+        (store.argval, load.argval)
+        for load, store in zip(instructions, instructions[1:])
+        if store.opname == "STORE_NAME" and load.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+    ]
+    return all(
+        repr(vars(module).get(name)) == repr(value)
+        for name, value in pairs
+        if isinstance(value, _FIXED) and name not in moved and stored.count(name) == 1
+    )
 
 
 # -- this process -----------------------------------------------------------------------------------------------------

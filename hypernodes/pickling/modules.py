@@ -14,7 +14,6 @@ process; `look` refreshes it when a run starts, by one `os.stat` for each of the
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.abc
@@ -28,7 +27,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set
 
 import attrs
 
-from hypernodes.pickling.loaded import matches
+from hypernodes.pickling.loaded import imports, matches
 
 _MAINS = ("__main__", "__mp_main__")
 _FINDERS = (
@@ -57,6 +56,13 @@ class _Source:
     current: Optional[str] = None
     stamp: Optional[Stamp] = None
     settled: bool = False
+    _imports: Optional[Set[str]] = None
+
+    def imports(self, name: str) -> Set[str]:
+        """Return the modules that the file imports, which is module `name`."""
+        if self._imports is None:
+            self._imports = imports(name, self.path)
+        return self._imports
 
     def look(self) -> None:
         """Read the file again if it was changed."""
@@ -65,6 +71,7 @@ class _Source:
             self.settled = stamp is not None and time.time_ns() - stamp[0] > _UNSETTLED
             self.current = None if stamp is None else _digest(self.path)
             self.stamp = stamp
+            self._imports = None
 
 
 _sources: Dict[str, _Source] = {}
@@ -271,38 +278,9 @@ def _digest(path: str) -> Optional[str]:
 
 def _with_dependents(edited: Set[str]) -> Set[str]:
     """Return modules with all that import them: a worker that imported those would import these."""
-    imports = {name: set(_imports(name, source.path)) for name, source in list(_sources.items())}
     found = set(edited)
     while True:
-        more = {name for name, imported in imports.items() if name not in found and imported & found}
+        more = {name for name, source in list(_sources.items()) if name not in found and source.imports(name) & found}
         if not more:
             return found
         found |= more
-
-
-def _imports(name: str, path: str) -> Iterator[str]:
-    """Yield the modules that a module imports, as its source has it, and the packages it is in."""
-    yield from _enclosing(name)
-    try:
-        with open(path, "rb") as file:
-            tree = ast.parse(file.read())
-    except (OSError, SyntaxError, ValueError):  # an extension, or a file in the middle of an edit
-        return
-    package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                yield alias.name
-                yield from _enclosing(alias.name)
-        elif isinstance(statement, ast.ImportFrom):
-            around = package.split(".")[: len(package.split(".")) + 1 - statement.level] if statement.level else []
-            module = ".".join([*around, *([statement.module] if statement.module else [])])
-            yield module
-            yield from _enclosing(module)
-            yield from (f"{module}.{alias.name}" for alias in statement.names)
-
-
-def _enclosing(name: str) -> Iterator[str]:
-    while "." in name:
-        name = name.rpartition(".")[0]
-        yield name

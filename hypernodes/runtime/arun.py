@@ -104,5 +104,6 @@ async def on_loop(run: Run) -> None:
                 cancelled = error
                 run.interrupt(error)
             bell.rung.clear()
+    run.release()
     if cancelled is not None:
         raise cancelled

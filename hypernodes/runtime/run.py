@@ -199,6 +199,7 @@ class Run:
             self._abandon(error)
         finally:
             self._close()
+            self.release()
         if self.interrupted is not None:
             # It came when there was nothing left to stop, and is the caller's all the same.
             raise self.interrupted
@@ -322,6 +323,11 @@ class Run:
             self.threads.join()
         if self.processes is not None:
             self.processes.close()
+
+
+    def release(self) -> None:
+        """Let go of the lanes, which have ended: they refer to the run, and a cycle would keep all results alive."""
+        self.threads = self.loop = None
 
 
 Failures = List[Tuple[Optional[Task], BaseException]]

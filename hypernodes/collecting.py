@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import attrs
 
 from hypernodes.asking import Names
 from hypernodes.errors import OptionError, did_you_mean
+from hypernodes.records import evolve
 from hypernodes.results import MapResult, RunResult
 from hypernodes.runtime.cells import FailedColumn, Failure, column_of, renumbered
+from hypernodes.runtime.maps import columns_of, rows_of
 
 if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline
 
 POLICIES = ("raise", "collect")
+_BROKEN = frozenset({Failure, FailedColumn})
 
 
 def collects(error_policy: str) -> bool:
@@ -28,7 +30,12 @@ def collects(error_policy: str) -> bool:
 
 def run_result(pipeline: Pipeline, outputs: Dict[str, Any], inputs: Mapping[str, Any]) -> RunResult:
     """Return the result of a run; what it runs again gets the other outputs as they are."""
-    return RunResult(outputs, _RunAgain(pipeline, inputs))
+    return RunResult(outputs, _RunAgain(pipeline, dict(inputs)) if _any_failed(outputs.values()) else None)
+
+
+def _any_failed(cells: Iterable[Any]) -> bool:
+    """Return whether there is something to run again: only then does a result keep the inputs alive."""
+    return not _BROKEN.isdisjoint(map(type, cells))
 
 
 @attrs.frozen
@@ -55,52 +62,81 @@ class _RunAgain:
 def map_result(
     pipeline: Pipeline,
     outputs: Dict[str, List[Any]],
-    inputs: Mapping[str, Any],
-    axes: Tuple[str, ...],
-    map_mode: str,
+    items: MapItems,
     output_name: Optional[Names],
+    collected: bool,
 ) -> MapResult:
-    """Return the result of a map; what it runs again are the items that failed."""
-    length = len(next(iter(outputs.values()))) if outputs else len(inputs[axes[0]])
-    return MapResult(outputs, length, None, _MapAgain(pipeline, inputs, axes, map_mode, output_name))
+    """Return the result of a map; what it runs again are the items that failed, and only these are kept."""
+    if not collected or not any(map(_any_failed, outputs.values())):
+        return MapResult(outputs, items.total)
+    result = MapResult(outputs, items.total)
+    failed = set(result.failed_rows())
+    rows = {number: row for number, row in enumerate(items.rows()) if number in failed}
+    return MapResult(outputs, items.total, None, _MapAgain(pipeline, items.shared, items.axes, rows, output_name))
+
+
+@attrs.frozen
+class MapItems:
+    """What a map was called with, as it was then: `given` is what runs, once for each of `total` items."""
+
+    given: Mapping[str, Any]
+    axes: Tuple[str, ...]
+    mode: str
+    total: int
+
+    @classmethod
+    def of(cls, pipeline: str, inputs: Mapping[str, Any], axes: Tuple[str, ...], mode: str) -> MapItems:
+        """Read each iterable of items once: what is added to it from now on is no item.
+
+        Raises
+        ------
+        MapInputError, MapLengthError
+            As of any map.
+        """
+        columns, total = columns_of(pipeline, {axis: inputs[axis] for axis in axes}, mode)
+        return cls({**inputs, **columns}, axes, mode, total)
+
+    @property
+    def shared(self) -> Dict[str, Any]:
+        """What all items have in common."""
+        return {name: value for name, value in self.given.items() if name not in self.axes}
+
+    def rows(self) -> Iterator[Tuple[Any, ...]]:
+        """Return the items, a value for each axis."""
+        return rows_of(self.mode, [self.given[axis] for axis in self.axes])
 
 
 @attrs.frozen
 class _MapAgain:
-    """A map whose failed items can be run again."""
+    """A map whose failed items, those of `rows`, can be run again."""
 
     pipeline: Pipeline
-    inputs: Mapping[str, Any]
+    shared: Mapping[str, Any]
     axes: Tuple[str, ...]
-    map_mode: str
+    rows: Mapping[int, Tuple[Any, ...]]
     output_name: Optional[Names]
 
     def now(self, result: MapResult) -> MapResult:
-        fresh = self.pipeline.map(self._asked(result), self.axes, "zip", self.output_name, error_policy="collect")
+        fresh = self.pipeline.map(self._asked(), self.axes, "zip", self.output_name, error_policy="collect")
         return self._merged(result, fresh)
 
     async def awaited(self, result: MapResult) -> MapResult:
-        asked = self._asked(result)
-        fresh = await self.pipeline.amap(asked, self.axes, "zip", self.output_name, error_policy="collect")
+        fresh = await self.pipeline.amap(self._asked(), self.axes, "zip", self.output_name, error_policy="collect")
         return self._merged(result, fresh)
 
-    def _asked(self, result: MapResult) -> Dict[str, Any]:
-        columns = [list(self.inputs[axis]) for axis in self.axes]
-        rows = list(itertools.product(*columns) if self.map_mode == "product" else zip(*columns))
-        numbers = result.failed_rows()
-        return {
-            **self.inputs,
-            **{axis: [rows[number][place] for number in numbers] for place, axis in enumerate(self.axes)},
-        }
+    def _asked(self) -> Dict[str, Any]:
+        columns = zip(*self.rows.values())
+        return {**self.shared, **{axis: list(column) for axis, column in zip(self.axes, columns)}}
 
     def _merged(self, result: MapResult, fresh: MapResult) -> MapResult:
         merged = {name: list(column) for name, column in result.items()}
-        numbers = result.failed_rows()
         memo: Dict[int, Failure] = {}
         for name, column in fresh.items():
-            for number, cell in zip(numbers, column):
+            for number, cell in zip(self.rows, column):
                 merged[name][number] = _moved(cell, number, memo)
-        return MapResult(merged, result.length, None, self)
+        failed = set(fresh.failed_rows())
+        left = {number: row for place, (number, row) in enumerate(self.rows.items()) if place in failed}
+        return MapResult(merged, result.length, None, evolve(self, rows=left) if left else None)
 
 
 def _moved(cell: Any, number: int, memo: Dict[int, Failure]) -> Any:

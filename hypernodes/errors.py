@@ -336,6 +336,17 @@ class PlanVersionError(HyperNodesError, ValueError):
 
 
 @attrs.define(eq=False)
+class RetryError(HyperNodesError, RuntimeError):
+    """A result with failures in it that nothing can run again."""
+
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"what failed cannot be run again: {self.problem}\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
 class ClosedError(HyperNodesError, RuntimeError):
     """Work for a backend that has been closed."""
 

@@ -24,7 +24,7 @@ from hypernodes import collection
 from hypernodes.asking import Names, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
-from hypernodes.collecting import map_result, run_result
+from hypernodes.collecting import MapItems, map_result, run_result
 from hypernodes.errors import OptionError, PipelineDefinitionError
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.ir.build import link
@@ -196,8 +196,8 @@ class Pipeline(Adjustable):
         """
         axes = names_of(map_over)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
-        given = _read(inputs, axes)
-        return map_result(self, prepared.run(given), given, axes, map_mode, output_name)
+        items = MapItems.of(self.name, inputs, axes, map_mode)
+        return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
 
     @overload
     async def arun(
@@ -231,8 +231,9 @@ class Pipeline(Adjustable):
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         axes = names_of(map_over)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
-        given = _read(inputs, axes)
-        return map_result(self, await prepared.arun(given), given, axes, map_mode, output_name)
+        items = MapItems.of(self.name, inputs, axes, map_mode)
+        outputs = await prepared.arun(items.given)
+        return map_result(self, outputs, items, output_name, error_policy == "collect")
 
     def stream(
         self,
@@ -395,9 +396,3 @@ def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
             raise PipelineDefinitionError(pipeline, f"nodes[{number}] ({shown}) is no node", fix)
         members.append(member)
     return tuple(members)
-
-
-def _read(inputs: Mapping[str, Any], axes: Sequence[str]) -> Mapping[str, Any]:
-    """Read each iterator among mapped values once: its length is part of the result of a map."""
-    unsized = [axis for axis in axes if not hasattr(inputs[axis], "__len__") and hasattr(inputs[axis], "__iter__")]
-    return {**inputs, **{axis: list(inputs[axis]) for axis in unsized}} if unsized else inputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, TypeVar
 
+from hypernodes.errors import RetryError
 from hypernodes.runtime.cells import Failure, failures_in
 
 Result = TypeVar("Result")
@@ -40,12 +41,18 @@ class RunResult(Dict[str, Any]):
         return {name: value for name, value in self.items() if next(failures_in(value), None) is None}
 
     def retry(self) -> RunResult:
-        """Run again what failed, and what depends on it, with the other outputs as they are."""
-        return self._again.now(self) if self._again is not None and self.failures else self
+        """Run again what failed, and what depends on it, with the other outputs as they are.
+
+        Raises
+        ------
+        RetryError
+            When something failed and this result was unpickled or copied.
+        """
+        return _known(self._again).now(self) if self.failures else self
 
     async def aretry(self) -> RunResult:
         """Do what `retry` does, as `arun` does it."""
-        return await self._again.awaited(self) if self._again is not None and self.failures else self
+        return await _known(self._again).awaited(self) if self.failures else self
 
     def __reduce__(self) -> Tuple[object, ...]:
         return RunResult, (dict(self),)
@@ -110,12 +117,18 @@ class MapResult(Dict[str, List[Any]]):
         return MapResult(columns, len(kept), [self.index[number] for number in kept])
 
     def retry(self) -> MapResult:
-        """Run the items that failed again, and return a result with theirs in the place of the failures."""
-        return self._again.now(self) if self._again is not None and self.failed_rows() else self
+        """Run the items that failed again, and return a result with theirs in the place of the failures.
+
+        Raises
+        ------
+        RetryError
+            When something failed and this result was unpickled or copied.
+        """
+        return _known(self._again).now(self) if self.failed_rows() else self
 
     async def aretry(self) -> MapResult:
         """Do what `retry` does, as `amap` does it."""
-        return await self._again.awaited(self) if self._again is not None and self.failed_rows() else self
+        return await _known(self._again).awaited(self) if self.failed_rows() else self
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with a row per item, its index in front, and a column per output.
@@ -133,6 +146,16 @@ class MapResult(Dict[str, List[Any]]):
 
     def __reduce__(self) -> Tuple[object, ...]:
         return MapResult, (dict(self), self.length, list(self.index))
+
+
+def _known(again: Optional[Again[Result]]) -> Again[Result]:
+    if again is None:
+        raise RetryError(
+            "this result was unpickled or copied, which leaves its pipeline and its inputs behind",
+            "call retry() before it is pickled, or run the pipeline with the inputs of what failed: failures and "
+            "failed_rows() say which these are",
+        )
+    return again
 
 
 def _distinct(cells: Any) -> List[Failure]:

@@ -71,7 +71,7 @@ class MapRun:
         self.base = base
         self.priority = -base - linked.length
         columns, self.total = map_columns(step, frame.slots)
-        self.rows: Iterator[Tuple[Any, ...]] = rows_of(step, columns)
+        self.rows: Iterator[Tuple[Any, ...]] = rows_of(step.mode, columns)
         # Of a single axis, rows without a tuple around each; a map is taken by rows or by chunks, never by both.
         self.values: Optional[Iterator[Any]] = iter(columns[0]) if len(columns) == 1 else None
         self.width = step.width.of(self.total)

@@ -38,7 +38,7 @@ def loop_over(
         columns: List[List[Any]] = [[] for _ in outputs]
         flat: List[Any] = []
         add: Add = flat.append if width == 1 else flat.extend
-        values: Iterator[Any] = rows_of(step, given) if single is None else iter(given[0])
+        values: Iterator[Any] = rows_of(step.mode, given) if single is None else iter(given[0])
         for start in range(0, total, BLOCK):
             block = islice(values, BLOCK)
             try:

@@ -1,14 +1,15 @@
 """Mapped values in, rows of items out, and into the slots of a frame.
 
-The values of a map may be any iterable that is no string, bytes or mapping. Under ``zip`` they need one length, which
-is checked before any item runs; under ``product`` every combination is an item, the last axis fastest.
+The values of a map may be any iterable that is no string, bytes or mapping; its items are those there when it begins.
+Under ``zip`` they need one length, which is checked before any item runs; under ``product`` every combination is an
+item, the last axis fastest.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple
 
 from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError
 from hypernodes.ir.graph import REQUIRED
@@ -40,6 +41,12 @@ class Listener(Protocol):
 Columns = List[Any]
 
 
+class Items(List[Any]):
+    """The items of one axis when their map began; nobody else has this list, so it does not change any more."""
+
+    __slots__ = ()
+
+
 def map_columns(step: MapStep, slots: Slots) -> Tuple[Columns, int]:
     """Return the values of a map, a sized iterable for each axis, and the number of items they make.
 
@@ -50,18 +57,24 @@ def map_columns(step: MapStep, slots: Slots) -> Tuple[Columns, int]:
     MapLengthError
         For unequal lengths under ``zip``.
     """
-    columns = {axis.parameter: _sized(step.name, axis.parameter, slots[axis.slot]) for axis in step.axes}
+    columns, total = columns_of(step.name, {axis.parameter: slots[axis.slot] for axis in step.axes}, step.mode)
+    return list(columns.values()), total
+
+
+def columns_of(pipeline: str, values: Mapping[str, Any], mode: str) -> Tuple[Dict[str, Any], int]:
+    """Return what `map_columns` does, of values by parameter."""
+    columns = {name: _sized(pipeline, name, value) for name, value in values.items()}
     lengths = {name: len(column) for name, column in columns.items()}
-    if step.mode == "product":
-        return list(columns.values()), math.prod(lengths.values())
+    if mode == "product":
+        return columns, math.prod(lengths.values())
     if len(set(lengths.values())) > 1:
-        raise MapLengthError(step.name, lengths)
-    return list(columns.values()), next(iter(lengths.values()))
+        raise MapLengthError(pipeline, lengths)
+    return columns, next(iter(lengths.values()))
 
 
-def rows_of(step: MapStep, columns: Columns) -> Iterator[Tuple[Any, ...]]:
+def rows_of(mode: str, columns: Iterable[Any]) -> Iterator[Tuple[Any, ...]]:
     """Return the rows of items that columns make, a value for each axis."""
-    return itertools.product(*columns) if step.mode == "product" else zip(*columns)
+    return itertools.product(*columns) if mode == "product" else zip(*columns)
 
 
 def mappable(pipeline: str, parameter: str, value: Any) -> Iterator[Any]:
@@ -86,13 +99,16 @@ def mappable(pipeline: str, parameter: str, value: Any) -> Iterator[Any]:
 
 def _sized(pipeline: str, parameter: str, value: Any) -> Any:
     kind = type(value)
-    if kind is list or kind is tuple or kind is range:
+    if kind is list:
+        # Whoever has it, the caller or another node, may add to it while the map runs.
+        return Items(value)
+    if kind is Items or kind is tuple or kind is range:
         return value
     items = mappable(pipeline, parameter, value)
     # Read here, before any item runs, an iterable of the user's cannot fail between two items. Arrays and series cannot
     # fail, and as lists would take several times their memory.
     is_array = kind.__module__ == "numpy" or getattr(value, "ndim", None) == 1
-    return value if is_array and hasattr(value, "__array__") and hasattr(value, "__len__") else list(items)
+    return value if is_array and hasattr(value, "__array__") and hasattr(value, "__len__") else Items(items)
 
 
 def row_filler(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:

@@ -126,7 +126,7 @@ class Observer:
             own = frame_slots(step, slots)
             self.map_started(step, slots, own, total)
             columns: List[List[Any]] = [[] for _ in outputs]
-            for index, row in enumerate(rows_of(step, given)):
+            for index, row in enumerate(rows_of(step.mode, given)):
                 try:
                     fill(own, row, index)
                     self.item_started(own, index)

@@ -13,7 +13,7 @@ from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.backends.subrun import isolate
 from hypernodes.collecting import collects
 from hypernodes.ir.build import mapped
-from hypernodes.ir.graph import Graph
+from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.settings import VERSION, Settings, listeners
 
 _DEFAULT_BACKEND = LocalBackend()
@@ -82,6 +82,7 @@ class Preparations:
         graph = isolate(graph, own)
         if axes is not None:
             overrides = [name for name in names if name not in graph.input_names and name not in axes]
-            graph = mapped(graph, axes, map_mode, overrides=overrides, fed=fed)
-            asked = tuple(name for name in asked if name not in axes and name not in overrides)
+            returned = [name for name in asked if name in axes or name in overrides]
+            graph = mapped(graph, axes, map_mode, overrides=overrides, fed=fed, returned=returned)
+            names = tuple([GIVEN + name if name in returned else name for name in names])
         return prepare(graph, names, asked, own, callbacks, axes is not None, collecting)

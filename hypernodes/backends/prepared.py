@@ -28,7 +28,7 @@ from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import PlanInputsError
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.dispatch import Dispatcher
-from hypernodes.ir.graph import Graph
+from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import INLINE, PROCESS, Hosted, MapStep, Plan, Step
 from hypernodes.runtime.arun import arun_plan
@@ -78,7 +78,7 @@ class Prepared:
         collects: bool = False,
     ) -> None:
         self.plan = plan
-        self._provided = frozenset(provided)
+        self._provided = frozenset(map(_given_as, provided))
         self.backend = backend
         self._callbacks = callbacks
         self._root_map = root_map
@@ -86,7 +86,7 @@ class Prepared:
         self.linked = LinkedPlan(plan, self._listener)
         self._stoppable: Optional[LinkedPlan] = None
         self._size = len(plan.slots)
-        self._inputs = tuple(zip(plan.input_names, plan.inputs))
+        self._inputs = tuple(zip(map(_given_as, plan.input_names), plan.inputs))
         self._names = plan.output_names
         self._pick = _picker(plan.outputs)
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
@@ -159,7 +159,7 @@ class Prepared:
 
     def check_inputs(self, given: Sequence[str]) -> None:
         """Refuse inputs other than those the plan was made for."""
-        wanted = self.plan.input_names
+        wanted = tuple([name for name, _ in self._inputs])
         # What pruning found nobody to read is part of what the plan was made for all the same.
         if not set(wanted) <= set(given) <= self._provided.union(wanted):
             raise PlanInputsError(self.plan.name, wanted, tuple(given))
@@ -257,6 +257,11 @@ def prepare(
 
 def _listener(observer: Observer, collects: bool) -> Union[Observer, Collector]:
     return Collector(observer) if collects else observer
+
+
+def _given_as(name: str) -> str:
+    """Return what the caller calls an input of a plan."""
+    return name[len(GIVEN) :] if name.startswith(GIVEN) else name
 
 
 def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:

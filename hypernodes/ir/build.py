@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 from hypernodes.errors import CycleError, DuplicateOutputError, PipelineDefinitionError, TypeMismatchError
-from hypernodes.ir.graph import REQUIRED, Call, Graph, Input, Invoke, MapOver, Operation, Use, Value
+from hypernodes.ir.graph import GIVEN, REQUIRED, Call, Graph, Input, Invoke, MapOver, Operation, Use, Value
 from hypernodes.ir.types import UNKNOWN, clash, fits, iterable_of, list_of, show, unmappable
 from hypernodes.ir.verify import verify
 from hypernodes.records import evolve
@@ -65,24 +65,30 @@ def mapped(
     owner: object = None,
     overrides: Sequence[str] = (),
     fed: bool = False,
+    returned: Sequence[str] = (),
 ) -> Graph:
     """Return the graph with one MapOver around `graph`: what ``pipeline.map`` runs and, `fed`, ``pipeline.stream``.
 
     Its inputs are those of `graph`, the axes among them iterables; its outputs are lists of what `graph` returns.
     An axis may also name an output of `graph`, which each item then overrides; an output in `overrides` gets one value
-    for all items.
+    for all items. Of these, what is in `returned` is an output as well: its input is called `GIVEN` and the name.
     """
     known = {entry.value.name: entry for entry in graph.inputs}
     produced = {value.name: value for value in graph.outputs}
-    inputs = []
+    inputs: List[Input] = []
+    uses: List[Use] = []
     extra = [name for name in (*axes, *overrides) if name not in known]
     for name in (*known, *dict.fromkeys(extra)):
         entry = known.get(name) or Input(produced[name])
-        inputs.append(Input(Value(name, iterable_of(entry.value.type))) if name in axes else entry)
-    uses = tuple([Use(e.value.name, e.value, e.value.type, e.optional, default=e.default) for e in inputs])
-    results = tuple(Value(value.name, list_of(value.type)) for value in graph.outputs if value.name not in extra)
+        tp = iterable_of(entry.value.type) if name in axes else entry.value.type
+        value = Value(GIVEN + name if name in returned else name, tp)
+        inputs.append(Input(value) if name in axes else Input(value, entry.default))
+        uses.append(Use(name, value, tp, inputs[-1].optional, default=inputs[-1].default))
+    results = tuple(
+        [Value(v.name, list_of(v.type)) for v in graph.outputs if v.name not in extra or v.name in returned]
+    )
     yields = tuple(value.name for value in results)
-    operation = MapOver(graph.name, graph, uses, results, yields, tuple(axes), mode, False, owner, fed=fed)
+    operation = MapOver(graph.name, graph, tuple(uses), results, yields, tuple(axes), mode, False, owner, fed=fed)
     return verify(Graph(graph.name, tuple(inputs), (operation,), results))
 
 

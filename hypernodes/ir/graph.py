@@ -20,6 +20,9 @@ from hypernodes.ir.types import UNKNOWN
 DISCARD = "-"
 """Name of a result that nobody can read: no identifier, so no parameter and no output can be called that."""
 
+GIVEN = "given "
+"""Before the name of a mapped input that is asked for as well: the list of what its items have is a value of its own."""
+
 
 class Value(msgspec.Struct, frozen=True):
     """One SSA value: defined once, by an input or by an operation."""

@@ -88,9 +88,8 @@ def _hosted(graph: Graph, options: Options, depth: int, placing: Placing) -> Pla
     """Return the plan of a frame that a worker process runs whole, by the node mode and a schedule of its own."""
     inner = lower(graph, evolve(options, items=options.nodes), depth)
     step = Hosted(graph.name, inner, inner.outputs)
-    bundle = Bundle(
-        0, (step,), PROCESS, placing.plain_reason, inner.inputs, inner.outputs, rank=max(1, inner.critical_path)
-    )
+    exports = tuple([slot for slot in inner.outputs if slot not in inner.inputs])
+    bundle = Bundle(0, (step,), PROCESS, placing.plain_reason, inner.inputs, exports, rank=max(1, inner.critical_path))
     slots = tuple([evolve(slot, freed_by=None) for slot in inner.slots])
     return parallel.seal(Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs))
 

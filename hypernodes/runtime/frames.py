@@ -163,6 +163,13 @@ class Chunk(BundleTask):
         self.width = len(map_run.step.axes)
         self.count = len(flat) // self.width
 
+    def given(self, slot: int, row: int, count: int) -> List[Any]:
+        """Return what `count` items from number `row` on were given for a slot of the body."""
+        places = [axis.body_slot for axis in self.map_run.step.axes]
+        if slot not in places:
+            return [self.map_run.template[slot]] * count
+        return self.flat[row * self.width + places.index(slot) : (row + count) * self.width : self.width]
+
 
 Task = Union[Item, BundleTask]
 """What one worker does next."""

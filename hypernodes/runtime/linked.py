@@ -6,7 +6,7 @@ list here, by the bundle's index.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, Bundle, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.interpreter import Slots
@@ -27,6 +27,8 @@ class LinkedPlan:
         Bundle index to the linked body of the map it starts.
     sent : dict of int to Part
         Bundle index to the program as it was last sent to worker processes.
+    passed_on : dict of int to int
+        Of a straight plan: number of an output that no bundle makes, because it was given, to its slot.
     length : int
         Steps on the critical path, 1 at least.
     timed : bool
@@ -49,6 +51,7 @@ class LinkedPlan:
                 self.shared_readers[slot] = self.shared_readers.get(slot, 0) + 1
         self.first = [bundle.index for bundle in bundles if not bundle.waits]
         self.outputs = plan.outputs
+        self.passed_on = dict(_passed_on(plan)) if plan.straight else {}
         self.length = max(1, plan.critical_path)
         self.map_steps: Dict[int, MapStep] = {}
         self.bodies: Dict[int, LinkedPlan] = {}
@@ -81,6 +84,11 @@ class LinkedPlan:
     def inline(self) -> bool:
         """Whether the caller's thread alone runs everything, so that no schedule is needed."""
         return self.count <= 1 and self.placements_used <= {INLINE} and not self.bodies
+
+
+def _passed_on(plan: Plan) -> Iterator[Tuple[int, int]]:
+    exports = plan.bundles[0].exports
+    return ((number, slot) for number, slot in enumerate(plan.outputs) if slot not in exports)
 
 
 def _chosen(bundle: Bundle, stoppable: Optional[Wrap], wrap: Optional[Wrap]) -> Optional[Wrap]:

@@ -15,6 +15,7 @@ advance side by side. At most `limit` tasks are out at once, over all depths tog
 
 from __future__ import annotations
 
+import itertools
 from heapq import heappop, heappush
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -132,8 +133,12 @@ class Schedule:
         if self.stopped:
             return
         columns, start = chunk.map_run.columns, chunk.start + row
+        passed_on = chunk.map_run.linked.passed_on
+        width, made = len(columns) - len(passed_on), itertools.count()
         for number, column in enumerate(columns):
-            column[start : start + count] = flat[number :: len(columns)]
+            slot = passed_on.get(number)
+            cells = flat[next(made) :: width] if slot is None else chunk.given(slot, row, count)
+            column[start : start + count] = cells
 
     def finish_chunk(self, chunk: Chunk, completed: int) -> None:
         """Count a chunk as done, whose results were `put`.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import array
+import asyncio
 
 import pytest
+from graphs import PAIRS, ids
 
 from hypernodes import LocalBackend, MapResult, Pipeline, node
 from hypernodes.errors import MapInputError
@@ -104,6 +106,55 @@ def test_an_override_in_a_map():
     assert SMALL.map({"x": [1, 2], "double": 0}, "x") == {"both": [1, 4], "square": [1, 4]}
     assert SMALL.map({"x": 3, "double": [0, 1]}, "double") == {"both": [9, 10], "square": [9, 9]}
     assert SMALL.map({"x": [1, 2], "double": [5, 6]}, ["x", "double"]) == {"both": [6, 10], "square": [1, 4]}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_an_override_in_a_map_is_returned_when_asked_for(pair, backends):
+    tokens = node("tokens")(lambda text: text.split())
+    count = node("count")(lambda tokens, factor: len(tokens) * factor)
+    last = node("last", placement="thread")(lambda count: count)
+    factor = node("factor")(lambda: 2)
+    pipeline = Pipeline(nodes=[tokens, count, factor, last], backend=backends(pair))
+    lists = [["a"] * number for number in range(20)]
+    wanted = {
+        ("tokens", "count"): {"tokens": lists, "count": [3 * number for number in range(20)]},
+        ("last", "factor", "tokens"): {"last": [3 * n for n in range(20)], "factor": [3] * 20, "tokens": lists},
+        ("factor",): {"factor": [3] * 20},
+        ("tokens",): {"tokens": lists},
+    }
+
+    async def awaited(stream):
+        return [found async for found in stream]
+
+    for asked, expected in wanted.items():
+        arguments = {"tokens": lists, "factor": 3}, "tokens", "zip", asked
+        rows = [dict(zip(asked, values)) for values in zip(*expected.values())]
+        for policy in ("raise", "collect"):
+            found = pipeline.map(*arguments, error_policy=policy)
+            assert found == expected
+            assert list(found) == list(asked)
+        assert asyncio.run(pipeline.amap(*arguments)) == expected
+        assert list(pipeline.stream(*arguments, ordered=True)) == list(enumerate(rows))
+        assert asyncio.run(awaited(pipeline.astream(*arguments, ordered=True))) == list(enumerate(rows))
+        assert pipeline.plan(*arguments[:1], asked, "tokens").run(arguments[0]) == expected
+    product = pipeline.map(
+        {"tokens": lists[1:3], "factor": [5, 7]}, ["factor", "tokens"], "product", ["tokens", "count"]
+    )
+    assert product == {"tokens": lists[1:3] * 2, "count": [5, 10, 7, 14]}
+
+
+def test_an_override_for_all_items_is_one_object():
+    shared = object()
+    found = SMALL.map({"x": [1, 2], "double": shared}, "x", output_name=["double", "square"])
+    assert found == {"double": [shared, shared], "square": [1, 4]}
+
+
+def test_an_override_of_a_nested_output_is_returned_when_asked_for(backends):
+    for own in (None, backends(("threaded", "sequential"))):
+        inner = Pipeline(nodes=[node("a")(lambda x: x), node("b")(lambda a: a + 1)], name="inner", backend=own)
+        pipeline = Pipeline(nodes=[inner, node("c")(lambda a, b: (a, b))])
+        found = pipeline.map({"x": 0, "a": [1, 2]}, "a", output_name=["a", "c"])
+        assert found == {"a": [1, 2], "c": [(1, 2), (2, 3)]}
 
 
 def test_an_override_of_a_nested_output_means_the_same_whatever_the_backend():

@@ -21,7 +21,7 @@ DISCARD = "-"
 """Name of a result that nobody can read: no identifier, so no parameter and no output can be called that."""
 
 GIVEN = "given "
-"""Before the name of a mapped input that is asked for as well: the list of what its items have is a value of its own."""
+"""Before the name of a mapped input that is asked for as well: what its items have is a value of its own."""
 
 
 class Value(msgspec.Struct, frozen=True):

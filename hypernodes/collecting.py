@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, 
 import attrs
 
 from hypernodes.asking import Names
-from hypernodes.errors import OptionError, did_you_mean
+from hypernodes.errors import OptionError, RetryError, did_you_mean
 from hypernodes.records import evolve
 from hypernodes.results import MapResult, RunResult
 from hypernodes.runtime.cells import FailedColumn, Failure, column_of, renumbered
 from hypernodes.runtime.maps import columns_of, rows_of
+from hypernodes.runtime.once import STREAMS
 
 if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline
@@ -53,6 +54,9 @@ class _RunAgain:
 
     def _asked(self, result: RunResult) -> Tuple[Dict[str, Any], List[str]]:
         fine = result.ok()
+        for name, value in self.inputs.items():
+            if name not in fine:
+                _check_unread(f"input {name!r}", value)
         return {**self.inputs, **fine}, [name for name in result if name not in fine]
 
     def _merged(self, result: RunResult, fresh: Mapping[str, Any]) -> RunResult:
@@ -125,6 +129,11 @@ class _MapAgain:
         return self._merged(result, fresh)
 
     def _asked(self) -> Dict[str, Any]:
+        for name, value in self.shared.items():
+            _check_unread(f"input {name!r}", value)
+        for number, row in self.rows.items():
+            for axis, value in zip(self.axes, row):
+                _check_unread(f"item {number} of {axis!r}", value)
         columns = zip(*self.rows.values())
         return {**self.shared, **{axis: list(column) for axis, column in zip(self.axes, columns)}}
 
@@ -137,6 +146,12 @@ class _MapAgain:
         failed = set(fresh.failed_rows())
         left = {number: row for place, (number, row) in enumerate(self.rows.items()) if place in failed}
         return MapResult(merged, result.length, None, evolve(self, rows=left) if left else None)
+
+
+def _check_unread(subject: str, value: Any) -> None:
+    if type(value) in STREAMS:
+        given = type(value).__name__
+        raise RetryError(f"{subject} is a {given}, which can be read once and has been", f"pass list({given}) instead")
 
 
 def _moved(cell: Any, number: int, memo: Dict[int, Failure]) -> Any:

@@ -218,6 +218,18 @@ class OutputCountError(HyperNodesError, ValueError):
 
 
 @attrs.define(eq=False)
+class ReadOnceError(HyperNodesError, TypeError):
+    """A value that can be read once, has several readers, and cannot be listed for them."""
+
+    subject: str
+    given: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} is {self.given}, which can be read once, and several read it\n  fix: {self.fix}"
+
+
+@attrs.define(eq=False)
 class NotPicklableError(HyperNodesError, TypeError):
     """Something that has to cross to another process and cannot: the path leads from `subject` to the culprit.
 

@@ -152,8 +152,11 @@ class Pipeline(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         given: Inputs = {} if inputs is None else inputs
-        outputs = self._preparations.of_run(given, output_name, error_policy).run(given)
-        return outputs if error_policy == "raise" else run_result(self, outputs, given)
+        prepared = self._preparations.of_run(given, output_name, error_policy)
+        if error_policy == "raise":
+            return prepared.run(given)
+        given = prepared.repeatable(given)
+        return run_result(self, prepared.run(given), given)
 
     def __call__(self, **inputs: Any) -> Dict[str, Any]:
         """Run once, with the inputs as keywords."""
@@ -196,7 +199,7 @@ class Pipeline(Adjustable):
         """
         axes = names_of(map_over)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
-        items = MapItems.of(self.name, inputs, axes, map_mode)
+        items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
 
     @overload
@@ -217,8 +220,11 @@ class Pipeline(Adjustable):
     ) -> Dict[str, Any]:
         """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
         given = {} if inputs is None else inputs
-        outputs = await self._preparations.of_run(given, output_name, error_policy).arun(given)
-        return outputs if error_policy == "raise" else run_result(self, outputs, given)
+        prepared = self._preparations.of_run(given, output_name, error_policy)
+        if error_policy == "raise":
+            return await prepared.arun(given)
+        given = prepared.repeatable(given)
+        return run_result(self, await prepared.arun(given), given)
 
     async def amap(
         self,
@@ -231,7 +237,7 @@ class Pipeline(Adjustable):
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         axes = names_of(map_over)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
-        items = MapItems.of(self.name, inputs, axes, map_mode)
+        items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         outputs = await prepared.arun(items.given)
         return map_result(self, outputs, items, output_name, error_policy == "collect")
 

@@ -40,6 +40,7 @@ from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener
 from hypernodes.runtime.observe import Observer, Scene, nested_run, silent, step_counts
+from hypernodes.runtime.once import STREAMS, listed
 from hypernodes.runtime.places import located_task
 from hypernodes.runtime.run import Failures, Resources, SlotZero, run_plan
 from hypernodes.runtime.sources import rows_to_astream, rows_to_stream
@@ -87,6 +88,7 @@ class Prepared:
         self._stoppable: Optional[LinkedPlan] = None
         self._size = len(plan.slots)
         self._inputs = tuple(zip(map(_given_as, plan.input_names), plan.inputs))
+        self._shared = tuple([(name, slot) for name, slot in self._inputs if slot in plan.read_again])
         self._names = plan.output_names
         self._pick = _picker(plan.outputs)
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
@@ -97,6 +99,8 @@ class Prepared:
         slots: Slots = [None] * self._size
         for name, slot in self._inputs:
             slots[slot] = inputs[name]
+        if self._shared:
+            self._list_streams(slots)
         if self._bare and enclosing() is None:
             failed = None
             try:
@@ -143,7 +147,7 @@ class Prepared:
         self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
     ) -> Generator[Delivery, None, None]:
         """Run once per item of `axes` as they are read; yields the index and the outputs of each."""
-        rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode)
+        rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
         slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
         conclude = self._concluding(slots, opened.dispatcher)
         return stream_plan(self._linked_for(False), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
@@ -152,7 +156,7 @@ class Prepared:
         self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
     ) -> AsyncGenerator[Delivery, None]:
         """Do what `stream` does with coroutines on the running event loop, and everything else beside it."""
-        rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode)
+        rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
         slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
         conclude = self._concluding(slots, opened.dispatcher)
         return astream_plan(self._linked_for(True), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
@@ -170,7 +174,26 @@ class Prepared:
         slots: Slots = [None] * self._size
         for name, slot in self._inputs:
             slots[slot] = inputs[name]
+        self._list_streams(slots)
         return slots
+
+    def repeatable(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return inputs with a list for each stream that several read, as a run makes it, for a second run of them."""
+        streams = [name for name, _ in self._shared if type(inputs[name]) in STREAMS]
+        return (
+            {**inputs, **{name: listed(inputs[name], self._subject(name)) for name in streams}} if streams else inputs
+        )
+
+    def _subject(self, name: str) -> str:
+        return f"input {name!r} of pipeline {self.plan.name!r}"
+
+    def _list_streams(self, slots: Slots) -> None:
+        for name, slot in self._shared:
+            if type(slots[slot]) in STREAMS:
+                slots[slot] = listed(slots[slot], self._subject(name))
+
+    def _items_read_again(self) -> Sequence[str]:
+        return self.linked.map_steps[0].items_read_again if self.linked.map_steps else ()
 
     def _resources(self, listener: Optional[Listener], events: Optional[Callable[[Any], None]]) -> Resources:
         backend = self.backend

@@ -7,12 +7,14 @@ parent, a single function: it has its own plan, its own workers and its own run.
 from __future__ import annotations
 
 import threading
-from typing import Any, Dict, Tuple
+from typing import AbstractSet, Any, Dict, Tuple
 
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.ir.build import mapped
 from hypernodes.ir.graph import Call, Graph, Input, Invoke, MapOver, Operation, Value
+from hypernodes.lowering.inline import inline
+from hypernodes.lowering.readers import read_again
 from hypernodes.records import evolve
 
 
@@ -85,6 +87,11 @@ class Subrun:
                 )
         values = tuple(prepared.run_nested(inputs).values())
         return values[0] if len(values) == 1 else values
+
+    @property
+    def reads_again(self) -> AbstractSet[str]:
+        """The inputs that several read in here."""
+        return read_again(inline(self._graph))
 
     def __reduce__(self) -> Tuple[object, ...]:
         return Subrun, (self._graph, self._asked, self._backend)

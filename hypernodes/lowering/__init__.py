@@ -16,6 +16,7 @@ from hypernodes.lowering.inline import inline
 from hypernodes.lowering.placement import Placing, pins, place_call, place_frame
 from hypernodes.lowering.plan import FRAMES, INLINE, PROCESS, Bundle, Hosted, Options, Plan
 from hypernodes.lowering.prune import prune
+from hypernodes.lowering.readers import NOBODY
 from hypernodes.lowering.widths import Width, map_width
 from hypernodes.records import evolve
 
@@ -31,7 +32,7 @@ def specialise(graph: Graph, provided: AbstractSet[str], asked: Sequence[str]) -
     return prune(inline(graph), provided, asked)
 
 
-def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
+def lower(graph: Graph, options: Options, depth: int = 0, outside: AbstractSet[str] = NOBODY) -> Plan:
     """Return the plan of one frame of `graph`, and of the frames of its maps.
 
     Parameters
@@ -42,6 +43,8 @@ def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
         Modes and number of workers.
     depth : int
         How many maps enclose the frame.
+    outside : set of str
+        Outputs of the graph that have several readers.
 
     Raises
     ------
@@ -52,11 +55,11 @@ def lower(graph: Graph, options: Options, depth: int = 0) -> Plan:
     """
     placing = place_frame(options, depth, bool(pins(graph)))
     if placing.hosted:
-        return _hosted(graph, options, depth, placing)
-    return _frame(graph, options, depth, placing)
+        return _hosted(graph, options, depth, placing, outside)
+    return _frame(graph, options, depth, placing, outside)
 
 
-def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
+def _frame(graph: Graph, options: Options, depth: int, placing: Placing, outside: AbstractSet[str]) -> Plan:
     width = map_width(options.items, options.max_workers, depth)
     # A map whose items run one at a time, node by node, where this frame runs, needs no frames of its own: it is a loop
     # within a bundle. An outermost map in another mode leaves the caller's thread, be it for a single worker; and no
@@ -72,26 +75,27 @@ def _frame(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan
         assert isinstance(operation, MapOver)
         return (placing.plain, placing.plain_reason) if is_loop(operation) else (FRAMES, "a frame for each item")
 
-    def body(operation: MapOver) -> Tuple[Plan, Width]:
+    def body(operation: MapOver, again: AbstractSet[str]) -> Tuple[Plan, Width]:
         if is_loop(operation):
             inner = evolve(options, items="sequential")
-            return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1)), width
-        return lower(operation.graph, options, depth + 1), width
+            return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1), again), width
+        return lower(operation.graph, options, depth + 1, again), width
 
     placed = [(operation, *place(operation)) for operation in graph.operations]
     groups = TARGETS[placing.grouping](placed)
-    plan = assemble(graph, options, depth, groups, placing.grouping == "sequential", body)
+    plan = assemble(graph, options, depth, groups, placing.grouping == "sequential", body, outside)
     return parallel.seal(plan)
 
 
-def _hosted(graph: Graph, options: Options, depth: int, placing: Placing) -> Plan:
+def _hosted(graph: Graph, options: Options, depth: int, placing: Placing, outside: AbstractSet[str]) -> Plan:
     """Return the plan of a frame that a worker process runs whole, by the node mode and a schedule of its own."""
-    inner = lower(graph, evolve(options, items=options.nodes), depth)
+    inner = lower(graph, evolve(options, items=options.nodes), depth, outside)
     step = Hosted(graph.name, inner, inner.outputs)
     exports = tuple([slot for slot in inner.outputs if slot not in inner.inputs])
     bundle = Bundle(0, (step,), PROCESS, placing.plain_reason, inner.inputs, exports, rank=max(1, inner.critical_path))
     slots = tuple([evolve(slot, freed_by=None) for slot in inner.slots])
-    return parallel.seal(Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs))
+    plan = Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs, inner.read_again)
+    return parallel.seal(plan)
 
 
 __all__ = ["INLINE", "TARGETS", "lower", "specialise"]

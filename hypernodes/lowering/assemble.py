@@ -5,22 +5,29 @@ Every walk here is linear in operations and their uses.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence, Set, Tuple
+from typing import AbstractSet, Callable, Dict, List, Sequence, Set, Tuple
 
 from hypernodes.ir.graph import DISCARD, Call, Graph, MapOver
 from hypernodes.lowering.defaults import spread_name
 from hypernodes.lowering.fuse import Group
 from hypernodes.lowering.last_use import Freed, last_uses
 from hypernodes.lowering.plan import Argument, Axis, Bundle, MapStep, Options, Plan, PlanStep, Slot, SpreadInput, Step
+from hypernodes.lowering.readers import NOBODY, cells_read_again, may_make_stream, read_again
 from hypernodes.lowering.waves import Flow, flow
 from hypernodes.lowering.widths import Width
 
 Body = Tuple[Plan, Width]
-LowerBody = Callable[[MapOver], Body]
+LowerBody = Callable[[MapOver, AbstractSet[str]], Body]
 
 
 def assemble(
-    graph: Graph, options: Options, depth: int, groups: Sequence[Group], ordered: bool, body: LowerBody
+    graph: Graph,
+    options: Options,
+    depth: int,
+    groups: Sequence[Group],
+    ordered: bool,
+    body: LowerBody,
+    outside: AbstractSet[str] = NOBODY,
 ) -> Plan:
     """Return the plan of one frame.
 
@@ -33,7 +40,10 @@ def assemble(
     ordered : bool
         Whether each bundle also waits for the one before it.
     body : callable
-        Lowers the body of a MapOver; returns its plan and the width of the map.
+        Lowers the body of a MapOver, given which of its outputs have several readers; returns its plan and the width
+        of the map.
+    outside : set of str
+        Outputs that have several readers.
     """
     operations = graph.operations
     slot_of: Dict[str, int] = {}
@@ -55,7 +65,11 @@ def assemble(
         results.append(tuple(own))
     outputs = tuple([slot_of[value.name] for value in graph.outputs])
 
-    bodies = {index: body(op) for index, op in enumerate(operations) if isinstance(op, MapOver)}
+    again = read_again(graph, outside)
+    bodies = {
+        index: body(op, cells_read_again(op, again)) for index, op in enumerate(operations) if isinstance(op, MapOver)
+    }
+    shared = {slot_of[name] for name in again}
     weights = [1 + bodies[index][0].critical_path if index in bodies else 1 for index in range(len(operations))]
     links = flow(groups, reads, results, weights, ordered)
     freed = last_uses(groups, reads, results, set(outputs), len(inputs), ordered)
@@ -68,13 +82,14 @@ def assemble(
             operation = operations[index]
             frees = freed.by_step.get(index, ())
             if type(operation) is Call:
-                steps.append(_step(operation, reads[index], results[index], frees))
+                steps.append(_step(operation, reads[index], results[index], frees, shared))
             else:
                 assert isinstance(operation, MapOver)
                 steps.append(_map_step(operation, reads[index], results[index], frees, *bodies[index]))
         bundles.append(_bundle(number, group, steps, reads, results, links, freed, outputs, asked))
     slots = tuple([Slot(name, tp, freed.by_bundle.get(index)) for index, (name, tp) in enumerate(names)])
-    return Plan(graph.name, options, depth, slots, inputs, tuple(bundles), links.waves, outputs)
+    listed = tuple([slot for slot in inputs if slot in shared])
+    return Plan(graph.name, options, depth, slots, inputs, tuple(bundles), links.waves, outputs, listed)
 
 
 def _bundle(
@@ -117,7 +132,12 @@ def _bundle(
     )
 
 
-def _step(call: Call, reads: List[int], results: Tuple[int, ...], frees: Tuple[int, ...]) -> Step:
+def _step(
+    call: Call, reads: List[int], results: Tuple[int, ...], frees: Tuple[int, ...], again: AbstractSet[int]
+) -> Step:
+    shared: Tuple[int, ...] = ()
+    if not again.isdisjoint(results) and may_make_stream(call):
+        shared = tuple([slot for slot in results if slot in again])
     return Step(
         call.name,
         call.fn,
@@ -129,6 +149,7 @@ def _step(call: Call, reads: List[int], results: Tuple[int, ...], frees: Tuple[i
         call.policy,
         call.scope,
         frees,
+        shared,
     )
 
 

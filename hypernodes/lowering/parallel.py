@@ -91,7 +91,8 @@ def _renumbered(step: PlanStep, number: Dict[int, int]) -> PlanStep:
     frees = tuple([number[slot] for slot in step.frees])
     if isinstance(step, Step):
         arguments = tuple([evolve(argument, slot=number[argument.slot]) for argument in step.arguments])
-        return evolve(step, arguments=arguments, results=results, frees=frees)
+        again = tuple([number[slot] for slot in step.read_again])
+        return evolve(step, arguments=arguments, results=results, frees=frees, read_again=again)
     assert isinstance(step, MapStep)
     axes = tuple([evolve(axis, slot=number[axis.slot]) for axis in step.axes])
     shared = tuple([(inner, number[outer]) for inner, outer in step.shared])

@@ -63,7 +63,10 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One call: reads slots, defines slots, and frees those that no later step of the frame reads."""
+    """One call: reads slots, defines slots, and frees those that no later step of the frame reads.
+
+    A stream of items in a result of `read_again` has several readers, and is listed for them.
+    """
 
     name: str
     fn: Callable[..., object]
@@ -75,6 +78,7 @@ class Step(msgspec.Struct, frozen=True):
     policy: Policy = DEFAULT_POLICY
     scope: Optional[Scope] = None
     frees: Tuple[int, ...] = ()
+    read_again: Tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return _shown(self, hidden=("policy", "scope"))
@@ -117,6 +121,15 @@ class MapStep:
     spread: Tuple[SpreadInput, ...] = ()
     scope: Optional[Scope] = attrs.field(default=None, repr=False)
     frees: Tuple[int, ...] = ()
+
+    @property
+    def items_read_again(self) -> Tuple[str, ...]:
+        """What carries items that have several readers: axes, or with spread items names within them."""
+        again = self.body.read_again
+        if self.spreads:
+            return tuple(dict.fromkeys([entry.name for entry in self.spread if entry.slot in again]))
+        combined = self.mode == "product" and len(self.axes) > 1
+        return tuple([axis.parameter for axis in self.axes if combined or axis.body_slot in again])
 
     @property
     def spreads(self) -> bool:
@@ -215,6 +228,8 @@ class Plan:
         Indices into `bundles`: those of wave ``k`` wait for something in wave ``k - 1``.
     outputs : tuple of int
         The slots handed back, in the order of the graph's outputs.
+    read_again : tuple of int
+        Inputs with several readers, for whom streams of items are listed.
     """
 
     name: str
@@ -225,6 +240,7 @@ class Plan:
     bundles: Tuple[Bundle, ...]
     waves: Tuple[Tuple[int, ...], ...]
     outputs: Tuple[int, ...]
+    read_again: Tuple[int, ...] = ()
 
     @property
     def input_names(self) -> Tuple[str, ...]:

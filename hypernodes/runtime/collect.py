@@ -113,11 +113,16 @@ class Collector:
         self._observer.map_ended(step, slots, template)
 
     def refuses(self, step: MapStep, slots: Slots) -> bool:
+        def item_failed(index: int, error: Exception) -> Failure:
+            items = (*_items(slots[0].frame), index)
+            add_note(error, note_text(step, slots, tidy(".".join(slots[0].path)), items))
+            return failed(step.name, items, error)
+
         failure = _first([axis.slot for axis in step.axes if type(slots[axis.slot]) is Failure], slots)
         if failure is None:
             try:
                 # What was read here has been read: an iterator gives its values once.
-                for axis, column in zip(step.axes, map_columns(step, slots)[0]):
+                for axis, column in zip(step.axes, map_columns(step, slots, item_failed)[0]):
                     slots[axis.slot] = column
                 return False
             except Exception as error:

@@ -18,6 +18,7 @@ from hypernodes.runtime import interpreter
 from hypernodes.runtime.interpreter import Code, Shape, Slots
 from hypernodes.runtime.items import loop_over
 from hypernodes.runtime.maps import row_filler
+from hypernodes.runtime.once import listing
 from hypernodes.runtime.policies import governed, governed_coroutine
 
 Instruction = Callable[[Slots], Any]
@@ -84,9 +85,9 @@ def _row(step: PlanStep, wrap: Optional[Wrap]) -> Tuple[Shape, Tuple[Any, ...]]:
         slots = [argument.slot for argument in step.arguments]
         if not any(argument.keyword for argument in step.arguments):
             if not step.frees and len(slots) <= 2:
-                return _PLAIN[len(slots)], (step.fn, *slots, out)
+                return _PLAIN[len(slots)], (listing(step), *slots, out)
             if len(slots) == 1 and step.frees == (slots[0],):
-                return interpreter.unary_last, (step.fn, slots[0], out)
+                return interpreter.unary_last, (listing(step), slots[0], out)
         run = _instruction(step)
     else:
         run = _instruction(step)
@@ -128,7 +129,7 @@ def _coroutine_call(step: Step) -> Instruction:
 
 
 def _call(step: Step) -> Instruction:
-    fn = step.fn
+    fn = listing(step)
     positional = [argument.slot for argument in step.arguments if not argument.keyword]
     keywords = [(argument.parameter, argument.slot) for argument in step.arguments if argument.keyword]
     if keywords:

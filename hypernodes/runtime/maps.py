@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError
 from hypernodes.ir.graph import REQUIRED
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.once import STREAMS, kept
 
 
 class Listener(Protocol):
@@ -47,8 +48,14 @@ class Items(List[Any]):
     __slots__ = ()
 
 
-def map_columns(step: MapStep, slots: Slots) -> Tuple[Columns, int]:
+Replace = Callable[[int, Exception], Any]
+"""Returns what stands in the place of an item that cannot be read."""
+
+
+def map_columns(step: MapStep, slots: Slots, replace: Optional[Replace] = None) -> Tuple[Columns, int]:
     """Return the values of a map, a sized iterable for each axis, and the number of items they make.
+
+    Items that can be read once and have several readers are lists; `replace` takes the faults of one.
 
     Raises
     ------
@@ -58,7 +65,54 @@ def map_columns(step: MapStep, slots: Slots) -> Tuple[Columns, int]:
         For unequal lengths under ``zip``.
     """
     columns, total = columns_of(step.name, {axis.parameter: slots[axis.slot] for axis in step.axes}, step.mode)
-    return list(columns.values()), total
+    again = step.items_read_again
+    if again and step.spreads:
+        return [_with_lists(step, column, again, replace) for column in columns.values()], total
+    return [
+        _listed(step, name, column, replace) if name in again else column for name, column in columns.items()
+    ], total
+
+
+def _listed(step: MapStep, axis: str, column: Any, replace: Optional[Replace]) -> Any:
+    """Return a column whose items have several readers, those that can be read once as lists."""
+    if type(column) is range or getattr(getattr(column, "dtype", None), "kind", "O") != "O":
+        return column
+    if STREAMS.isdisjoint(map(type, column)):
+        return column
+
+    def keep(index: int, item: Any) -> Any:
+        return kept(_item(step, axis, index))(item)
+
+    return _each_kept(column, keep, replace)
+
+
+def _with_lists(step: MapStep, column: Any, names: Sequence[str], replace: Optional[Replace]) -> Any:
+    """Return a column of mappings whose values `names` have several readers, with lists for what can be read once."""
+    axis = step.axes[0].parameter
+
+    def keep(index: int, item: Any) -> Any:
+        if not isinstance(item, Mapping) or STREAMS.isdisjoint(map(type, item.values())):
+            return item
+        where = _item(step, axis, index)
+        return {**item, **{name: kept(f"{name!r} in {where}")(item[name]) for name in names if name in item}}
+
+    return _each_kept(column, keep, replace)
+
+
+def _each_kept(column: Any, keep: Callable[[int, Any], Any], replace: Optional[Replace]) -> Items:
+    items = Items(column)
+    for index, item in enumerate(items):
+        try:
+            items[index] = keep(index, item)
+        except Exception as error:
+            if replace is None:
+                raise
+            items[index] = replace(index, error)
+    return items
+
+
+def _item(step: MapStep, axis: str, index: int) -> str:
+    return f"item {index} of {axis!r} in pipeline {step.name!r}"
 
 
 def columns_of(pipeline: str, values: Mapping[str, Any], mode: str) -> Tuple[Dict[str, Any], int]:

@@ -19,6 +19,7 @@ from hypernodes.ir.graph import Policy
 from hypernodes.lowering.plan import Step, output_path
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.once import STREAMS
 
 Call = Callable[[Slots], Any]
 Coroutine = Callable[[Slots], Awaitable[Any]]
@@ -29,7 +30,7 @@ def governed(step: Step, call: Call) -> Call:
     policy = step.policy
     if policy.timeout is not None:
         call = _watched(step, policy.timeout, call)
-    return _retried(output_path(step), policy, call) if policy.retries else call
+    return _retried(step, call) if policy.retries else call
 
 
 def governed_coroutine(step: Step, call: Coroutine) -> Coroutine:
@@ -37,7 +38,7 @@ def governed_coroutine(step: Step, call: Coroutine) -> Coroutine:
     policy = step.policy
     if policy.timeout is not None:
         call = _cancelled_late(step.name, policy.timeout, call)
-    return _retried_coroutine(policy, call) if policy.retries else call
+    return _retried_coroutine(step, call) if policy.retries else call
 
 
 def delay(policy: Policy, attempt: int) -> float:
@@ -61,12 +62,24 @@ def _last_attempt(policy: Policy) -> Iterator[None]:
         raise
 
 
-def _retried(key: str, policy: Policy, call: Call) -> Call:
+def _refuse_spent(step: Step, slots: Slots, error: BaseException) -> None:
+    """Raise an error again where a further attempt would find what this one has left of a stream."""
+    for argument in step.arguments:
+        kind = type(slots[argument.slot])
+        if kind in STREAMS:
+            add_note(error, f"not tried again: {argument.parameter!r} is a {kind.__name__}, which can be read once")
+            raise error
+
+
+def _retried(step: Step, call: Call) -> Call:
+    key, policy = output_path(step), step.policy
+
     def run(slots: Slots) -> Any:
         for attempt in range(slots[0].tried.get(key, 0), policy.retries):
             try:
                 return call(slots)
-            except policy.retry_on:
+            except policy.retry_on as error:
+                _refuse_spent(step, slots, error)
                 if not slots[0].pause(delay(policy, attempt)):
                     raise
         with _last_attempt(policy):
@@ -75,12 +88,15 @@ def _retried(key: str, policy: Policy, call: Call) -> Call:
     return run
 
 
-def _retried_coroutine(policy: Policy, call: Coroutine) -> Coroutine:
+def _retried_coroutine(step: Step, call: Coroutine) -> Coroutine:
+    policy = step.policy
+
     async def run(slots: Slots) -> Any:
         for attempt in range(policy.retries):
             try:
                 return await call(slots)
-            except policy.retry_on:
+            except policy.retry_on as error:
+                _refuse_spent(step, slots, error)
                 seconds = delay(policy, attempt)
             await asyncio.sleep(seconds)
         with _last_attempt(policy):

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, AsyncIterator, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Dict,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    TypeVar,
+)
 
 import attrs
 
@@ -16,6 +29,7 @@ from hypernodes.errors import MapLengthError, StreamLengthError
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.feed import Row
 from hypernodes.runtime.maps import mappable
+from hypernodes.runtime.once import kept
 
 Reader = TypeVar("Reader", Iterator[Row], AsyncIterator[Row])
 
@@ -28,8 +42,12 @@ class Rows(Generic[Reader]):
     total: Optional[int]
 
 
-def rows_to_stream(pipeline: str, values: Mapping[str, Any], mode: str) -> Rows[Iterator[Row]]:
+def rows_to_stream(
+    pipeline: str, values: Mapping[str, Any], mode: str, again: Sequence[str] = ()
+) -> Rows[Iterator[Row]]:
     """Return the rows that `values`, by parameter, make; under ``product`` each of these is read into a list here.
+
+    Items of those in `again` have several readers: what can be read once is a list in a row.
 
     Raises
     ------
@@ -38,18 +56,23 @@ def rows_to_stream(pipeline: str, values: Mapping[str, Any], mode: str) -> Rows[
     MapLengthError
         For values with a length, under ``zip``, that have not the same.
     """
-    if mode == "product":
-        lists = [list(mappable(pipeline, name, value)) for name, value in values.items()]
-        return Rows(itertools.product(*lists), math.prod(map(len, lists)))
     items = {name: mappable(pipeline, name, value) for name, value in values.items()}
+    items.update({name: map(_kept(name), items[name]) for name in again if name in items})
+    if mode == "product":
+        lists = list(map(list, items.values()))
+        return Rows(itertools.product(*lists), math.prod(map(len, lists)))
     return Rows(_zipped(pipeline, items), _length(pipeline, values))
 
 
-def rows_to_astream(pipeline: str, values: Mapping[str, Any], mode: str) -> Rows[AsyncIterator[Row]]:
+def rows_to_astream(
+    pipeline: str, values: Mapping[str, Any], mode: str, again: Sequence[str] = ()
+) -> Rows[AsyncIterator[Row]]:
     """Return what `rows_to_stream` does, for values of which some may be async iterables."""
     items: Dict[str, AsyncIterator[Any]] = {}
     for name, value in values.items():
         items[name] = value.__aiter__() if hasattr(value, "__aiter__") else _each(mappable(pipeline, name, value))
+        if name in again:
+            items[name] = _each_kept(items[name], name)
     if mode == "product":
         sized = all(hasattr(value, "__len__") for value in values.values())
         return Rows(_combined(pipeline, items), math.prod(map(len, values.values())) if sized else None)
@@ -110,6 +133,16 @@ async def _combined(pipeline: str, items: Mapping[str, AsyncIterator[Any]]) -> A
 async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
+
+
+def _kept(name: str) -> Callable[[Any], Any]:
+    return kept(f"an item of {name!r}")
+
+
+async def _each_kept(items: AsyncIterator[Any], name: str) -> AsyncIterator[Any]:
+    keep = _kept(name)
+    async for item in items:
+        yield keep(item)
 
 
 def _check_ends(pipeline: str, names: Iterable[str], ended: List[str], length: int) -> None:

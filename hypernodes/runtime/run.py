@@ -324,7 +324,6 @@ class Run:
         if self.processes is not None:
             self.processes.close()
 
-
     def release(self) -> None:
         """Let go of the lanes, which have ended: they refer to the run, and a cycle would keep all results alive."""
         self.threads = self.loop = None

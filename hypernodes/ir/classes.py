@@ -1,47 +1,66 @@
-"""Two classes in, what is certain about their instances out.
+"""Two classes in, what may be said about their instances out.
 
-Nothing is called that a user wrote, except the subclass hooks behind `issubclass`.
+Nothing is called that a user wrote, except the subclass hooks behind `issubclass`. Libraries such as numpy are known by
+the names of their classes, and never imported.
 """
 
 from __future__ import annotations
 
 import abc
 import enum
-import sys
+import types
 import typing
 from collections.abc import Iterable
-from typing import Optional, Tuple
+from typing import Iterator, Optional
+
+from hypernodes.ir.annotations import field_hints
 
 _BYTES = (bytes, bytearray, memoryview)
 _NUMBERS = (int, float, complex)
 _SUBCLASSABLE = 1 << 10  # Py_TPFLAGS_BASETYPE, Include/object.h
 _FILES = (typing.IO, typing.TextIO, typing.BinaryIO)  # stand for objects that do not derive from them
 _CHECKS = (type.__instancecheck__, abc.ABCMeta.__instancecheck__)
-_POINTER = 8 if sys.maxsize > 2**32 else 4
+_NARROWING = ("typing", "typing_extensions", "pydantic")  # libraries whose checks of their own let nobody else in
+_OPEN = (types.ModuleType, types.SimpleNamespace, type)  # their instances have whatever somebody puts there
+_NOT_PROTOCOL = (
+    *("__init__", "__new__", "__subclasshook__", "__init_subclass__", "__class_getitem__"),
+    *("__annotate__", "__annotate_func__"),
+)
+"""Functions in a protocol's body that are not its methods."""
+
+_NUMPY_SCALARS = {
+    **{"bool": bool, "bool_": bool, "integer": int, "floating": float, "complexfloating": complex},
+    **{"number": complex, "str_": str, "bytes_": bytes},
+}
+"""Python's class for each family of numpy's scalars."""
 
 
 def disjoint(a: type, b: type) -> bool:
-    """Tell whether certainly no object is an instance of both classes."""
+    """Tell whether no object is an instance of both classes, unless its class derives from both.
+
+    Protocols, abstract base classes and classes that decide for themselves what they contain are disjoint from nothing
+    that can have subclasses. A class of the same name and module counts as the same: a notebook's cell that ran again
+    leaves two.
+    """
     if a is b or a is object or b is object or _is_opaque(a) or _is_opaque(b):
         return False
     if issubclass(a, b) or issubclass(b, a) or _converts(a, b) or _converts(b, a):
         return False
+    if _derives_again(a, b) or _derives_again(b, a):
+        return False
     if _is_sealed(a) or _is_sealed(b):
         return True
-    layout_a, layout_b = _layout(a), _layout(b)
-    return not (issubclass(layout_a, layout_b) or issubclass(layout_b, layout_a))
+    return not (_is_abstract(a) or _is_abstract(b))
 
 
 def within(a: type, b: type) -> bool:
     """Tell whether every instance of `a` counts as one of `b`, or nobody can say."""
-    if b in a.__mro__ or (b is float and issubclass(a, int)) or (b is complex and issubclass(a, _NUMBERS)):
+    python = _scalar(a) or a
+    if b in a.__mro__ or b in python.__mro__ or _reaches(python, b) or _derives_again(a, b):
         return True
-    if b in _FILES or (_is_opaque(b) and not _is_protocol(b)):
-        return True
-    try:
-        return issubclass(a, b)
-    except TypeError:  # a protocol that cannot be checked at run time
-        return True
+    if _is_protocol(b):
+        return _implements(a, b)
+    return b in _FILES or _is_opaque(b) or issubclass(a, b)
 
 
 def never_iterates(cls: type) -> bool:
@@ -54,11 +73,27 @@ def never_iterates(cls: type) -> bool:
 
 def _converts(a: type, b: type) -> bool:
     """Tell whether an `a` is accepted for a `b` by agreement: PEP 484's numbers and bytes, numpy's scalars."""
-    if b in (float, complex):
-        return issubclass(a, _NUMBERS) or _is_numpy_scalar(a)
-    if _is_numpy_scalar(b):
-        return issubclass(a, (*_NUMBERS, str, bytes)) or _is_numpy_scalar(a)
-    return a in _BYTES and b in _BYTES
+    if _is_numpy_scalar(a) or _is_numpy_scalar(b):
+        one, other = _scalar(a), _scalar(b)
+        if one is None or other is None:  # of no family, such as numpy.generic: anything that could be a scalar
+            return all(_is_numpy_scalar(cls) or issubclass(cls, (*_NUMBERS, str, bytes)) for cls in (a, b))
+        return issubclass(one, other) or (issubclass(one, _NUMBERS) and issubclass(other, _NUMBERS))
+    return _reaches(a, b) or (a in _BYTES and b in _BYTES)
+
+
+def _reaches(a: type, b: type) -> bool:
+    """Tell whether an `a` is a `b` in the tower of numbers: bool, int, float, complex."""
+    if b is complex:
+        return issubclass(a, _NUMBERS)
+    return issubclass(a, (int, float)) if b is float else b is int and issubclass(a, int)
+
+
+def _scalar(cls: type) -> Optional[type]:
+    """Return Python's class for one of numpy's scalars, and for the numbers and texts of Python themselves."""
+    if not _is_numpy_scalar(cls):
+        return cls
+    families = (_NUMPY_SCALARS.get(base.__name__) for base in cls.__mro__ if base.__module__ == "numpy")
+    return next((family for family in families if family is not None), None)
 
 
 def _is_numpy_scalar(cls: type) -> bool:
@@ -69,12 +104,43 @@ def _is_protocol(cls: type) -> bool:
     return bool(getattr(cls, "_is_protocol", False))
 
 
+def _implements(a: type, protocol: type) -> bool:
+    """Tell whether a class has the methods of a protocol; attributes may come from anywhere, so they pass."""
+    if issubclass(a, _OPEN) or _is_opaque(a) or any("__getattr__" in vars(base) for base in a.__mro__):
+        return True
+    return all(_has(a, name) for name in _methods(protocol))
+
+
+def _methods(protocol: type) -> Iterator[str]:
+    for base in protocol.__mro__:
+        if _is_protocol(base):
+            for name, value in vars(base).items():
+                if isinstance(value, (types.FunctionType, classmethod, staticmethod)) and name not in _NOT_PROTOCOL:
+                    yield name
+
+
+def _has(cls: type, name: str) -> bool:
+    for base in cls.__mro__:
+        if name in vars(base):
+            return vars(base)[name] is not None  # as in `__hash__ = None`
+    return any(name in field_hints(base) for base in cls.__mro__)  # a field that holds a callable
+
+
 def _is_opaque(cls: type) -> bool:
     """Tell whether objects may count as instances without deriving: protocols, a metaclass with a check of its own."""
-    meta = type(cls)
+    check = type(cls).__instancecheck__
     if cls in _FILES or _is_protocol(cls):
         return True
-    return meta.__instancecheck__ not in _CHECKS and meta.__module__ not in ("typing", "typing_extensions")
+    return check not in _CHECKS and str(getattr(check, "__module__", "")).partition(".")[0] not in _NARROWING
+
+
+def _is_abstract(cls: type) -> bool:
+    """Tell whether other classes may count as its subclasses: an ABC that is abstract, or the root of its family."""
+    if not isinstance(cls, abc.ABCMeta):
+        return False
+    if cls.__abstractmethods__ or cls.__module__ == "io":  # files are written without deriving from these
+        return True
+    return all(base is object or base is abc.ABC or not isinstance(base, abc.ABCMeta) for base in cls.__bases__)
 
 
 def _is_sealed(cls: type) -> bool:
@@ -84,29 +150,7 @@ def _is_sealed(cls: type) -> bool:
     return issubclass(cls, enum.Enum) and bool(cls.__members__)
 
 
-def _layout(cls: type) -> type:
-    """Return the class that decides how instances lie in memory: two unrelated ones can have no common subclass.
-
-    References
-    ----------
-    CPython, Objects/typeobject.c, `best_base` and `solid_base`. What a dict and weak references add does not count.
-    """
-    for base in cls.__mro__:
-        if base is object or _adds_fields(base):
-            return base
-    return object
-
-
-def _adds_fields(cls: type) -> bool:
-    slots = vars(cls).get("__slots__", ())
-    if any(slot not in ("__dict__", "__weakref__") for slot in ((slots,) if isinstance(slots, str) else slots)):
-        return True
-    base: Optional[type] = cls.__base__
-    if base is None:
-        return False
-    room = _POINTER * sum(bool(here) and not before for here, before in zip(_offsets(cls), _offsets(base)))
-    return cls.__basicsize__ - base.__basicsize__ > room or cls.__itemsize__ != base.__itemsize__
-
-
-def _offsets(cls: type) -> Tuple[int, int]:
-    return cls.__dictoffset__, cls.__weakrefoffset__
+def _derives_again(a: type, b: type) -> bool:
+    """Tell whether `a` derives from a class of the name of `b`, defined a second time."""
+    name = (b.__module__, b.__qualname__)
+    return any((base.__module__, base.__qualname__) == name for base in a.__mro__)

@@ -1,7 +1,7 @@
 """Any spelling of a type in, one normal form or one text out, the same on every Python from 3.8 on.
 
 `typing` spells a type in many ways, and differently in each Python: ``List[int]``, ``list[int]``; ``Optional[int]``,
-``int | None``; aliases, `NewType`, `Annotated`. What compares types (`types`) sees only the four forms below.
+``int | None``; aliases, `NewType`, `Annotated`. What compares types (`types`) sees only the forms below.
 Whatever is not understood is ANYTHING, which never makes an error.
 """
 
@@ -44,6 +44,21 @@ class OneOf:
 
 
 @attrs.frozen
+class AllOf:
+    """A value of all members at once: what an input has to be whose readers declare types that overlap."""
+
+    members: Tuple[object, ...]
+
+
+@attrs.frozen
+class Renamed:
+    """A NewType: a value of `base` that somebody has called by this name."""
+
+    name: object
+    base: object
+
+
+@attrs.frozen
 class Values:
     """One of these values."""
 
@@ -63,7 +78,8 @@ class Instance:
     keys: Optional[FrozenSet[str]] = None
 
 
-Form = Union[Anything, OneOf, Values, Instance]
+Form = Union[Anything, OneOf, AllOf, Renamed, Values, Instance]
+_FORMS = (Anything, OneOf, AllOf, Renamed, Values, Instance)
 
 
 def form_of(tp: Any) -> Form:
@@ -71,7 +87,7 @@ def form_of(tp: Any) -> Form:
     for _ in range(_LAYERS):
         if is_class(tp):
             return _form_of_class(tp)
-        if isinstance(tp, (Anything, OneOf, Values, Instance)):
+        if isinstance(tp, _FORMS):
             return tp
         if tp is None or tp is typing.Tuple:
             return Instance(NoneType if tp is None else tuple)
@@ -84,7 +100,7 @@ def form_of(tp: Any) -> Form:
                 return OneOf(tp.__constraints__) if tp.__constraints__ else ANYTHING
             tp = tp.__bound__
         elif hasattr(tp, "__supertype__"):  # NewType
-            tp = tp.__supertype__
+            return Renamed(tp, tp.__supertype__)
         elif not is_class(tp):
             alias = tp if origin is None else origin
             if type(alias).__name__ != "TypeAliasType":
@@ -95,7 +111,7 @@ def form_of(tp: Any) -> Form:
 
 @functools.lru_cache(maxsize=1024)
 def _form_of_class(cls: type) -> Form:
-    if cls in _UNIONS or any(c.__name__ == "Any" and c.__module__ in _TYPING for c in cls.__mro__):
+    if cls in _UNIONS or any(_stands_for_any(base) for base in cls.__mro__):
         return ANYTHING
     if type(cls).__name__ == "_TypedDictMeta":
         fields = field_hints(cls)
@@ -110,6 +126,10 @@ def _form_of_class(cls: type) -> Form:
     return Instance(cls)
 
 
+def _stands_for_any(cls: type) -> bool:
+    return cls.__module__ == "unittest.mock" or (cls.__name__ == "Any" and cls.__module__ in _TYPING)
+
+
 def _form_of_parts(origin: Any, args: Tuple[object, ...]) -> Form:
     if any(origin is union for union in _UNIONS):
         return OneOf(args)
@@ -122,6 +142,13 @@ def _form_of_parts(origin: Any, args: Tuple[object, ...]) -> Form:
     form = _form_of_class(origin)
     if isinstance(form, Instance) and form.args is None and args:
         return Instance(origin, args)
+    return form
+
+
+def unnamed(form: Form) -> Form:
+    """Return what lies under a NewType, or under a NewType of one; any other form is its own."""
+    while isinstance(form, Renamed):
+        form = form_of(form.base)
     return form
 
 
@@ -145,6 +172,8 @@ def _text(tp: Any) -> str:
         return "None"
     if tp is Ellipsis:
         return "..."
+    if isinstance(tp, AllOf):
+        return " & ".join(map(_text, tp.members))
     if isinstance(tp, list):  # the parameters of a Callable
         return f"[{', '.join(map(_text, tp))}]"
     if isinstance(tp, (str, typing.ForwardRef)):

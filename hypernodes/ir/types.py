@@ -1,16 +1,18 @@
 """Two types in, one verdict out: can a value be of both, is every value of one also of the other.
 
-Types are checked once, when a pipeline is built. `clash` is the default check and refuses only what is certainly wrong;
-`fits` is the strict one. Types come from `annotations`, are brought into one form by `forms`, and classes are compared
-by `classes`. Whatever is unknown, not understood or fails on the way passes both::
+Types are checked once, when a pipeline is built. `clash` is the default check: it judges as static type checkers do,
+and lets pass what they would let pass in either direction. `fits` is the strict one. Types come from `annotations`, are
+brought into one form by `forms`, and classes are compared by `classes`. Whatever is unknown, not understood or fails on
+the way passes both::
 
-    annotation ──form_of──▶ Anything | OneOf | Values | Instance ──▶ clash, fits, unmappable, tuple_elements
+    annotation ──form_of──▶ Anything | OneOf | … | Instance ──▶ clash, fits, unmappable, tuple_elements
 """
 
 from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import sys
 import types
 from collections import abc
@@ -18,7 +20,19 @@ from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 from hypernodes.ir.annotations import UNKNOWN, hints
 from hypernodes.ir.classes import disjoint, never_iterates, within
-from hypernodes.ir.forms import ANYTHING, Anything, Form, Instance, OneOf, Values, form_of, show
+from hypernodes.ir.forms import (
+    ANYTHING,
+    AllOf,
+    Anything,
+    Form,
+    Instance,
+    OneOf,
+    Renamed,
+    Values,
+    form_of,
+    show,
+    unnamed,
+)
 
 __all__ = [
     "UNKNOWN",
@@ -47,14 +61,18 @@ _MAPPED = {
 }
 """Classes whose arguments are the types of keys and values."""
 
+_CALLABLE: Any = abc.Callable
+_CONTAINERS = {tuple, abc.ItemsView, *_ITERATED, *_MAPPED}
+
 _ITEM = {str: str, bytes: int, bytearray: int, memoryview: int, range: int}
 
 
 def clash(produced: object, wanted: object) -> bool:
-    """Tell whether certainly no value can be of both types.
+    """Tell whether no value is expected to be of both types.
 
-    Containers of element types that clash also clash, although an empty one would be of both. ABCs, protocols and
-    unrelated classes that a common subclass could join do not; neither do numpy's scalars and Python's.
+    Two ordinary classes clash when neither derives from the other, although a class that derives from both could be
+    written; so do containers of element types that clash, although an empty one would be of both. ABCs and protocols
+    clash with nothing that can have subclasses, and numbers with no other numbers, numpy's scalars included.
 
     Parameters
     ----------
@@ -150,6 +168,12 @@ def _clash(a: object, b: object, depth: int) -> bool:
         return False
     if isinstance(one, OneOf) or isinstance(other, OneOf):
         return all(_clash(x, y, depth - 1) for x in _members(one) for y in _members(other))
+    if isinstance(one, AllOf) or isinstance(other, AllOf):
+        return any(_clash(x, y, depth - 1) for x in _parts(one) for y in _parts(other))
+    if isinstance(one, Renamed) or isinstance(other, Renamed):
+        if isinstance(one, Renamed) and isinstance(other, Renamed) and not (_named(one, other) or _named(other, one)):
+            return True
+        return _clash(unnamed(one), unnamed(other), depth - 1)
     if isinstance(one, Values) and isinstance(other, Values):
         # Equal is enough, types apart: on Python 3.8 Literal[0] may stand for Literal[False].
         return not any(x == y for x in one.values for y in other.values)
@@ -176,16 +200,22 @@ def _fits(a: object, b: object, depth: int) -> bool:
     one, other = form_of(a), form_of(b)
     if depth == 0 or isinstance(one, Anything) or isinstance(other, Anything):
         return True
+    if isinstance(other, AllOf):
+        return all(_fits(one, y, depth - 1) for y in other.members)
     if isinstance(one, OneOf):
         return all(_fits(x, other, depth - 1) for x in one.members)
     if isinstance(one, Values) and len(one.values) > 1:
         return all(_fits(Values((value,)), other, depth - 1) for value in one.values)
+    if isinstance(one, AllOf):
+        return any(_fits(x, other, depth - 1) for x in one.members)
     if isinstance(other, OneOf):
         return any(_fits(one, y, depth - 1) for y in other.members)
     if isinstance(other, Values):
         return isinstance(one, Values) and any(type(x) is type(y) and x == y for x in one.values for y in other.values)
-    if isinstance(one, Values):
-        return _fits(_classes(one), other, depth - 1)
+    if isinstance(other, Renamed):
+        return isinstance(one, Renamed) and _named(one, other)
+    if isinstance(one, (Values, Renamed)):
+        return _fits(_classes(unnamed(one)), other, depth - 1)
     if not within(one.cls, other.cls):
         return False
     if other.keys is not None:
@@ -198,6 +228,8 @@ def _fits(a: object, b: object, depth: int) -> bool:
 
     if one.cls is type and other.cls is type:
         return all_fit(zip(one.args or (object,), other.args))
+    if one.cls is other.cls and one.args is not None and one.cls not in _CONTAINERS:
+        return _arguments_fit(one.cls, one.args, other.args, depth - 1)
     fixed, fixed_other = _fixed(one), _fixed(other)
     if fixed_other is not None:
         if fixed is not None:
@@ -207,6 +239,30 @@ def _fits(a: object, b: object, depth: int) -> bool:
     if entry is not None and entry_other is not None:
         return all_fit(zip(entry, entry_other))
     return all_fit((x, _item(other)) for x in ([_item(one)] if fixed is None else fixed))
+
+
+def _arguments_fit(cls: type, given: Tuple[Any, ...], wanted: Tuple[Any, ...], depth: int) -> bool:
+    """Tell whether what one class is subscripted with fits what the same class is to be subscripted with."""
+    if cls is _CALLABLE:
+        return _parameters_fit(given[0], wanted[0], depth) and _fits(given[-1], wanted[-1], depth)
+    variables: Iterable[Any] = getattr(cls, "__parameters__", None) or itertools.repeat(None)
+    covariant = cls.__module__.partition(".")[0] == "numpy"  # arrays and their kinds, whose variables are not to be had
+    for variable, x, y in zip(variables, given, wanted):
+        if covariant or getattr(variable, "__covariant__", False):
+            good = _fits(x, y, depth)
+        elif getattr(variable, "__contravariant__", False):
+            good = _fits(y, x, depth)
+        else:
+            good = not _clash(x, y, depth)
+        if not good:
+            return False
+    return True
+
+
+def _parameters_fit(given: object, wanted: object, depth: int) -> bool:
+    if not (isinstance(given, list) and isinstance(wanted, list)):  # `...`, or a ParamSpec
+        return True
+    return len(given) == len(wanted) and all(_fits(y, x, depth) for x, y in zip(given, wanted))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -221,6 +277,23 @@ def _fits_cached(a: object, b: object) -> bool:
 
 def _members(form: Form) -> Tuple[object, ...]:
     return form.members if isinstance(form, OneOf) else (form,)
+
+
+def _parts(form: Form) -> Tuple[object, ...]:
+    return form.members if isinstance(form, AllOf) else (form,)
+
+
+def _named(form: Form, wanted: Renamed) -> bool:
+    """Tell whether a form is a NewType, or a NewType of it; one defined again, as by a notebook's cell, is the same."""
+    while isinstance(form, Renamed):
+        if form.name is wanted.name or _full_name(form.name) == _full_name(wanted.name):
+            return True
+        form = form_of(form.base)
+    return False
+
+
+def _full_name(tp: object) -> Tuple[object, object]:
+    return getattr(tp, "__module__", None), getattr(tp, "__name__", None)
 
 
 def _classes(form: Form) -> Form:
@@ -259,8 +332,10 @@ def _item(form: Instance) -> object:
 def _all_unmappable(form: Form, item: object) -> bool:
     if isinstance(form, OneOf):
         return all(_all_unmappable(form_of(member), item) for member in form.members)
-    if isinstance(form, Values):
-        return _all_unmappable(_classes(form), item)
+    if isinstance(form, AllOf):
+        return any(_all_unmappable(form_of(member), item) for member in form.members)
+    if isinstance(form, (Values, Renamed)):
+        return _all_unmappable(_classes(unnamed(form)), item)
     if isinstance(form, Anything):
         return False
     if issubclass(form.cls, (str, bytes, abc.Mapping)) or never_iterates(form.cls):
@@ -270,7 +345,9 @@ def _all_unmappable(form: Form, item: object) -> bool:
 
 def _elements(form: Form, count: int) -> Optional[Tuple[object, ...]]:
     unknown = (UNKNOWN,) * count
-    if isinstance(form, Anything):
+    if isinstance(form, Renamed):
+        return _elements(unnamed(form), count)
+    if isinstance(form, (Anything, AllOf)):
         return unknown
     if isinstance(form, OneOf):
         possible = [_elements(form_of(member), count) for member in form.members]

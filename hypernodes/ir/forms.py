@@ -105,8 +105,16 @@ def form_of(tp: Any) -> Form:
             alias = tp if origin is None else origin
             if type(alias).__name__ != "TypeAliasType":
                 return _form_of_parts(origin, args)
-            tp = alias.__value__  # its type parameters stay type variables, so they are ANYTHING
+            tp = _filled_in(alias, args)
     return ANYTHING
+
+
+def _filled_in(alias: Any, args: Tuple[object, ...]) -> Any:
+    """Return what an alias stands for; type parameters without an argument stay type variables, which are ANYTHING."""
+    value = alias.__value__
+    given = dict(zip(alias.__type_params__, args))
+    wanted = () if is_class(value) else getattr(value, "__parameters__", ())
+    return value[tuple([given[variable] for variable in wanted])] if given and wanted else value
 
 
 @functools.lru_cache(maxsize=1024)

@@ -812,6 +812,7 @@ def test_type_aliases_stand_for_their_value_and_may_be_recursive():
             type Tree = list[Tree]
             type Bush = list[Bush]
             type Many[T] = list[T]
+            type Turned[A, B] = dict[B, A]
             type Self = Self
             type Broken = missing
             type A = tuple[A, A, int] | dict[str, A]
@@ -825,7 +826,9 @@ def test_type_aliases_stand_for_their_value_and_may_be_recursive():
     assert fits(number, int)
     assert show(number) == "Number"
     assert show(many[int]) == "Many[int]"
-    assert not clash(many[int], List[str])  # its parameters are not filled in
+    assert clash(many[int], List[str])
+    assert not clash(many, List[str])
+    assert fits(names["Turned"][int, str], Dict[str, int])
     assert clash(many[int], int)
     assert clash(json, bytes)
     assert not clash(json, List[int])

@@ -96,7 +96,7 @@ class CycleError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class TypeMismatchError(HyperNodesError, TypeError):
-    """A value whose declared type cannot be what a reader of it declares."""
+    """A value whose declared type is not what a reader of it declares; `hint` is a fix that fits this very pair."""
 
     pipeline: str
     value: str
@@ -105,13 +105,39 @@ class TypeMismatchError(HyperNodesError, TypeError):
     consumer: str
     parameter: str
     wanted: str
+    hint: str = ""
 
     def __str__(self) -> str:
+        return f"pipeline {self.pipeline!r}: {self._what()}\n  fix: {self._fix()}"
+
+    def _what(self) -> str:
         return (
-            f"pipeline {self.pipeline!r}: value {self.value!r} is made by {self.producer!r} as {self.produced}, "
-            f"and {self.consumer!r} reads it by parameter {self.parameter!r} as {self.wanted}\n"
-            f"  fix: change one of the two annotations, put a converting node between them, "
+            f"value {self.value!r} is made by {self.producer!r} as {self.produced}, "
+            f"and {self.consumer!r} reads it by parameter {self.parameter!r} as {self.wanted}"
+        )
+
+    def _fix(self) -> str:
+        return (
+            f"{self.hint + '; or ' if self.hint else ''}change one of the two annotations (to a Union, a Protocol or "
+            f"Any for a value that is both), put a converting node between them, "
             f"or switch the check off with Pipeline(..., type_check=False)"
+        )
+
+
+@attrs.define(eq=False)
+class ReaderMismatchError(TypeMismatchError):
+    """Two readers of one input whose declared types clash: `producer` is the first of them, `consumer` the other."""
+
+    def _what(self) -> str:
+        return (
+            f"input {self.value!r} is read by {self.producer!r} as {self.produced}, "
+            f"and by {self.consumer!r}, as its parameter {self.parameter!r}, as {self.wanted}"
+        )
+
+    def _fix(self) -> str:
+        return (
+            "change one of the two annotations (to a Union, a Protocol or Any for a value that is both), give one of "
+            "the two parameters another name, or switch the check off with Pipeline(..., type_check=False)"
         )
 
 

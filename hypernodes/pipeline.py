@@ -56,7 +56,7 @@ class Pipeline(Adjustable):
     callbacks : sequence of PipelineCallback, optional
         Told what happens. A nested pipeline without any takes its parent's.
     type_check : bool or "strict"
-        True refuses types that clash, ``"strict"`` also wider-to-narrower ones, False none.
+        True refuses types of which neither fits the other, ``"strict"`` also wider-to-narrower ones, False none.
 
     Raises
     ------

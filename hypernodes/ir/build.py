@@ -13,7 +13,8 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 
 from hypernodes.errors import CycleError, DuplicateOutputError, PipelineDefinitionError, TypeMismatchError
 from hypernodes.ir.graph import GIVEN, REQUIRED, Call, Graph, Input, Invoke, MapOver, Operation, Use, Value
-from hypernodes.ir.types import UNKNOWN, clash, fits, iterable_of, list_of, show, unmappable
+from hypernodes.ir.inputs import Inputs, check_readers
+from hypernodes.ir.types import UNKNOWN, clash, fits, holds_items, iterable_of, list_of, show, unmappable
 from hypernodes.ir.verify import verify
 from hypernodes.records import evolve
 
@@ -38,24 +39,25 @@ def link(name: str, declared: Sequence[Operation], type_check: object = True) ->
         raise PipelineDefinitionError(name, "it has no nodes", "pass at least one node: Pipeline(nodes=[...])")
     defined = _definitions(name, declared)
     ordered = _in_order(name, declared, defined)
-    inputs: Dict[str, Input] = {}
+    inputs = Inputs()
     operations: List[Operation] = []
     for operation in ordered:
+        axes = operation.axes if type(operation) is MapOver else ()
         uses = []
         for use in operation.uses:
-            value_name = use.value.name
-            entry = defined.get(value_name)
-            if entry is not None:
-                value = entry[1]
-            else:
-                _merge_input(inputs, use)
-                value = inputs[value_name].value
+            entry = defined.get(use.value.name)
+            value = inputs.read(use, use.parameter in axes) if entry is None else entry[1]
             uses.append(Use(use.parameter, value, use.wanted, use.optional, use.keyword, use.positional, use.default))
         operations.append(_with_uses(operation, tuple(uses)))
+    if inputs.differing:
+        if type_check:
+            check_readers(name, operations, inputs.differing)
+        inputs.narrow()
+        operations = [_reading(operation, inputs) for operation in operations]
     if type_check:
         _check_types(name, operations, {key: entry[0].name for key, entry in defined.items()}, type_check == "strict")
     outputs = tuple(value for operation in declared for value in operation.results)
-    return verify(Graph(name, tuple(inputs.values()), tuple(operations), outputs))
+    return verify(Graph(name, tuple(inputs.found.values()), tuple(operations), outputs))
 
 
 def mapped(
@@ -185,36 +187,41 @@ def _sorted(
         raise CycleError(name, tuple(declared[number].name for number in fault.args[1])) from None
 
 
-def _merge_input(inputs: Dict[str, Input], use: Use) -> None:
-    """Make an input of a name nobody defines; it is required as soon as one reader has no default for it."""
-    name = use.value.name
-    before = inputs.get(name)
-    if before is None:
-        inputs[name] = Input(Value(name, use.wanted), use.default if use.optional else REQUIRED)
-        return
-    tp = use.wanted if before.value.type is UNKNOWN else before.value.type
-    default = before.default if use.optional else REQUIRED
-    if tp is not before.value.type or default is not before.default:
-        inputs[name] = Input(Value(name, tp), default)
+def _reading(operation: Operation, inputs: Inputs) -> Operation:
+    """Return an operation that reads the inputs whose type has changed since it was wired."""
+    if not any(use.value.name in inputs.differing for use in operation.uses):
+        return operation
+    uses = []
+    for use in operation.uses:
+        changed = use.value.name in inputs.differing
+        uses.append(evolve(use, value=inputs.found[use.value.name].value) if changed else use)
+    return _with_uses(operation, tuple(uses))
 
 
 def _check_types(name: str, operations: Sequence[Operation], producer_of: Dict[str, str], strict: bool) -> None:
+    """Compare what each operation makes with what its readers declare; of inputs, the readers are all there is."""
     for operation in operations:
         axes = operation.axes if isinstance(operation, MapOver) else ()
         for use in operation.uses:
             produced, wanted = use.value.type, use.wanted
-            if produced is UNKNOWN or produced is wanted:
+            if produced is UNKNOWN or produced is wanted or use.value.name not in producer_of:
                 continue
-            mapped_over = use.parameter in axes
-            if mapped_over:
+            is_axis = use.parameter in axes
+            if is_axis:
                 bad = unmappable(produced, UNKNOWN if operation.spread else wanted)  # type: ignore[union-attr]
+                wanted = iterable_of(wanted)
             else:
-                bad = clash(produced, wanted) or (strict and not fits(produced, wanted))
-            if bad:
-                # Worded only now: this walk is on the construction path, and almost every use passes.
-                shown = show(wanted)
-                if mapped_over:
-                    shown = f"an iterable of {shown if wanted is not UNKNOWN else 'items'}"
-                value = use.value.name
-                producer = producer_of.get(value, f"the input {value}")
-                raise TypeMismatchError(name, value, producer, show(produced), operation.name, use.parameter, shown)
+                bad = clash(produced, wanted)
+            if bad or (strict and not fits(produced, wanted)):
+                raise _mismatch(name, use, producer_of[use.value.name], operation.name, is_axis)
+
+
+def _mismatch(name: str, use: Use, producer: str, consumer: str, is_axis: bool) -> TypeMismatchError:
+    # Worded only now: the walk is on the construction path, and almost every use passes.
+    value, produced, wanted = use.value.name, use.value.type, use.wanted
+    shown, hint = show(wanted), ""
+    if is_axis:
+        shown = f"an iterable of {shown if wanted is not UNKNOWN else 'items'}"
+    elif holds_items(produced, wanted):
+        hint = f"run {consumer!r} once per item, as a nested pipeline with as_node(map_over={value!r})"
+    return TypeMismatchError(name, value, producer, show(produced), consumer, use.parameter, shown, hint)

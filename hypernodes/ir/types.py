@@ -39,6 +39,7 @@ __all__ = [
     "clash",
     "fits",
     "hints",
+    "holds_items",
     "iterable_of",
     "list_of",
     "show",
@@ -107,6 +108,14 @@ def unmappable(produced: object, item: object) -> bool:
     """
     try:
         return _all_unmappable(form_of(produced), item)
+    except Exception:
+        return False
+
+
+def holds_items(produced: object, item: object) -> bool:
+    """Tell whether a value is a container whose items could be of a type: a map over it may be what was meant."""
+    try:
+        return any(_holds_items(unnamed(form_of(member)), item) for member in _members(form_of(produced)))
     except Exception:
         return False
 
@@ -341,6 +350,12 @@ def _all_unmappable(form: Form, item: object) -> bool:
     if issubclass(form.cls, (str, bytes, abc.Mapping)) or never_iterates(form.cls):
         return True
     return clash(form, Instance(abc.Iterable, (item,)))
+
+
+def _holds_items(form: Form, item: object) -> bool:
+    if not isinstance(form, Instance) or not (form.cls is tuple or form.cls in _ITERATED):
+        return False
+    return not any(clash(held, item) for held in _fixed(form) or (_item(form),))
 
 
 def _elements(form: Form, count: int) -> Optional[Tuple[object, ...]]:

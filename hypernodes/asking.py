@@ -52,5 +52,7 @@ def check_map(graph: Graph, names: Sequence[str], axes: Sequence[str], map_mode:
     for axis in axes:
         if axis not in known:
             raise UnknownNameError(graph.name, "input to map over", str(axis), graph.input_names)
-        if axis not in names:
-            raise MapInputError(graph.name, axis, "not among the inputs", f"pass inputs={{{axis!r}: [...]}}")
+    absent = [axis for axis in axes if axis not in names]
+    if absent:
+        fix = f"pass inputs={{{', '.join(f'{axis!r}: [...]' for axis in absent)}}}"
+        raise MapInputError(graph.name, absent[0], "not among the inputs", fix)

@@ -8,7 +8,7 @@ the built-in exception that a caller who has never heard of hypernodes would cat
 from __future__ import annotations
 
 import difflib
-from typing import Iterable, Mapping, Tuple
+from typing import Dict, Iterable, List, Mapping, Tuple
 
 import attrs
 
@@ -66,17 +66,21 @@ class PipelineDefinitionError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class DuplicateOutputError(HyperNodesError, ValueError):
-    """Two nodes of one pipeline that define the same output."""
+    """Two nodes of one pipeline that define the same output; `collisions` has each output, and both of its nodes."""
 
     pipeline: str
     output: str
     first: str
     second: str
+    collisions: Tuple[Tuple[str, str, str], ...] = ()
 
     def __str__(self) -> str:
+        collisions = self.collisions or ((self.output, self.first, self.second),)
+        twice = "; ".join(f"nodes {first!r} and {second!r} both define {name!r}" for name, first, second in collisions)
+        mapping = ", ".join(f"{name!r}: ..." for name in dict.fromkeys(name for name, _, _ in collisions))
         return (
-            f"pipeline {self.pipeline!r}: nodes {self.first!r} and {self.second!r} both define {self.output!r}\n"
-            f"  fix: give one of them another output_name, or rename with as_node(output_mapping=...)"
+            f"pipeline {self.pipeline!r}: {twice}\n"
+            f"  fix: give one of them another output_name, or rename with as_node(output_mapping={{{mapping}}})"
         )
 
 
@@ -143,21 +147,33 @@ class ReaderMismatchError(TypeMismatchError):
 
 @attrs.define(eq=False)
 class MissingInputError(HyperNodesError, TypeError):
-    """A parameter that no input, default or node provides."""
+    """Parameters that no input, default or node provides.
+
+    The first of them is `parameter` of `node` in `pipeline`; `missing` has pipeline, node and name of each.
+    """
 
     pipeline: str
     node: str
     parameter: str
     provided: Tuple[str, ...]
     item: str = ""
+    missing: Tuple[Tuple[str, str, str], ...] = ()
 
     def __str__(self) -> str:
         where = f", {self.item}" if self.item else ""
+        needed: Dict[str, List[str]] = {}
+        for pipeline, node, name in self.missing or ((self.pipeline, self.node, self.parameter),):
+            needed.setdefault(name, []).append(f"{node!r}{'' if pipeline == self.pipeline else f' of {pipeline!r}'}")
+        lines = []
+        for name, nodes in needed.items():
+            needs = f"node {nodes[0]} needs" if len(nodes) == 1 else f"nodes {', '.join(nodes)} need"
+            lines.append(f"{needs} {name!r}, and nothing provides it{did_you_mean(name, self.provided)}")
+        some = len(needed) > 1
         return (
-            f"pipeline {self.pipeline!r}{where}: node {self.node!r} needs {self.parameter!r}, "
-            f"and nothing provides it{did_you_mean(self.parameter, self.provided)}\n"
+            f"pipeline {self.pipeline!r}{where}: " + "\n  ".join(lines) + "\n"
             f"  provided: {listed(self.provided)}\n"
-            f"  fix: pass inputs={{{self.parameter!r}: ...}} or add a node with output_name={self.parameter!r}"
+            f"  fix: pass inputs={{{', '.join(f'{name!r}: ...' for name in needed)}}} "
+            f"or add {'nodes' if some else 'a node'} with output_name={' and '.join(map(repr, needed))}"
         )
 
 

@@ -152,11 +152,15 @@ def _with_uses(operation: Operation, uses: Tuple[Use, ...]) -> Operation:
 
 def _definitions(name: str, declared: Iterable[Operation]) -> Dict[str, Tuple[Operation, Value]]:
     defined: Dict[str, Tuple[Operation, Value]] = {}
+    collisions = []
     for operation in declared:
         for value in operation.results:
             if value.name in defined:
-                raise DuplicateOutputError(name, value.name, defined[value.name][0].name, operation.name)
-            defined[value.name] = (operation, value)
+                collisions.append((value.name, defined[value.name][0].name, operation.name))
+            else:
+                defined[value.name] = (operation, value)
+    if collisions:
+        raise DuplicateOutputError(name, *collisions[0], tuple(collisions))
     return defined
 
 

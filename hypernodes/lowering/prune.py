@@ -13,6 +13,9 @@ from hypernodes.ir.graph import DISCARD, Call, Graph, Input, MapOver, Operation,
 from hypernodes.lowering.defaults import with_own_defaults
 from hypernodes.records import evolve
 
+Need = Tuple[str, str, str]
+"""The path of a pipeline, a node of it, and the name of the value that the node reads."""
+
 
 def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: Sequence[str] = ()) -> Graph:
     """Return the part of `graph` that computes `asked` from `provided`.
@@ -31,12 +34,12 @@ def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: 
     Raises
     ------
     MissingInputError
-        For the first operation, in order, that needs a value nobody provides.
+        For all values that nobody provides, with the operations that need them, in order.
     """
     inputs = {entry.value.name: entry.value for entry in graph.inputs}
     needed: Set[str] = {*asked, *keep}
     kept: List[Operation] = []
-    missing: List[Tuple[Operation, Use]] = []
+    missing: List[Need] = []
     for operation in reversed(graph.operations):
         live = [value.name in needed and value.name not in provided for value in operation.results]
         if not any(live):
@@ -59,16 +62,12 @@ def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: 
         if behind_gap:
             absent.extend(_skipped_positional(operation, uses))
         pruned = _pruned(operation, uses, live, provided)
-        if absent and type(operation) is Call:
-            missing.append((operation, absent[0]))
-        elif absent:
-            missing.extend((operation, use) for use in absent if use.parameter in _still_read(operation, pruned))
+        if absent:
+            missing = [*_needs(graph, operation, absent, pruned), *missing]
         needed.update([use.value.name for use in pruned.uses])
         kept.append(pruned)
     if missing:
-        operation, use = missing[-1]
-        path = ".".join((graph.name, *(operation.scope.path if operation.scope else ())))
-        raise MissingInputError(path, operation.name, use.value.name, tuple(sorted(provided)))
+        raise MissingInputError(*missing[0], tuple(sorted(provided)), missing=tuple(dict.fromkeys(missing)))
     kept.reverse()
     defined = {value.name: value for operation in kept for value in operation.results}
     # Overriding inputs have no Value yet; one with the type of what they override keeps every use readable.
@@ -128,7 +127,32 @@ def _pruned(operation: Operation, uses: List[Use], live: Sequence[bool], provide
     )
 
 
-def _still_read(operation: Operation, pruned: Operation) -> Set[str]:
-    assert not isinstance(pruned, Call)
-    axes = set(pruned.axes) if isinstance(pruned, MapOver) else set()
-    return {entry.value.name for entry in pruned.graph.inputs} | axes
+def _needs(graph: Graph, operation: Operation, absent: Sequence[Use], pruned: Operation) -> List[Need]:
+    """Return who needs the values of `absent`: the operation, or within a map the nodes of its body."""
+    path = (graph.name, *(operation.scope.path if operation.scope else ()))
+    if isinstance(pruned, Call):
+        return [(".".join(path), operation.name, use.value.name) for use in absent]
+    # The map that `pipeline.map` is has the pipeline's own name, and is no pipeline within it.
+    inner = path if operation.name == graph.name else (*path, operation.name)
+    axes = pruned.axes if isinstance(pruned, MapOver) else ()
+    needs: List[Need] = []
+    for use in absent:
+        nodes = [(where, node, use.value.name) for where, node in _readers(pruned.graph, inner, use.parameter)]
+        needs += nodes or ([(".".join(path), operation.name, use.value.name)] if use.parameter in axes else [])
+    return needs
+
+
+def _readers(graph: Graph, path: Tuple[str, ...], name: str) -> List[Tuple[str, str]]:
+    """Return the path and the name of the nodes that read an input of `graph`, those of maps within it included."""
+    found: List[Tuple[str, str]] = []
+    for operation in graph.operations:
+        own = (*path, *(operation.scope.path if operation.scope else ()))
+        for use in operation.uses:
+            if use.value.name != name:
+                continue
+            if isinstance(operation, Call):
+                found.append((".".join(own), operation.name))
+            else:
+                nodes = _readers(operation.graph, (*own, operation.name), use.parameter)
+                found += nodes or [(".".join(own), operation.name)]
+    return found

@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError
+from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError, did_you_mean
 from hypernodes.ir.graph import REQUIRED
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.interpreter import Slots
@@ -197,7 +197,8 @@ def _spreader(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:
                 step.name,
                 axis,
                 f"a list whose item {index} is a {type(item).__name__}",
-                f"make each item a mapping of {', '.join(known) or 'nothing'}, or name an input of the pipeline",
+                f"make each item a mapping of {', '.join(known) or 'nothing'}, or name an input of the pipeline"
+                f"{did_you_mean(axis, known)}",
             )
         for name in item:
             if name not in known:
@@ -205,10 +206,16 @@ def _spreader(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:
         for entry in step.spread:
             value = item.get(entry.name, entry.default)
             if value is REQUIRED:
-                raise MissingInputError(step.name, step.name, entry.name, tuple(map(str, item)), where)
+                raise _missing(step, item, where)
             slots[entry.slot] = value
 
     return fill
+
+
+def _missing(step: MapStep, item: Mapping[str, Any], where: str) -> MissingInputError:
+    names = [entry.name for entry in step.spread if item.get(entry.name, entry.default) is REQUIRED]
+    needs = tuple([(step.name, step.name, name) for name in dict.fromkeys(names)])
+    return MissingInputError(*needs[0], tuple(map(str, item)), where, needs)
 
 
 def frame_slots(step: MapStep, slots: Slots) -> Slots:

@@ -71,6 +71,70 @@ def test_missing_input_of_a_nested_pipeline(pipeline, ran):
     assert ran == []
 
 
+ALL_GAPS = (
+    ("top", "one", "a"),
+    ("top", "one", "b"),
+    ("top", "two", "b"),
+    ("top.inner", "three", "c"),
+    ("top.each", "four", "d"),
+)
+
+
+@pytest.fixture
+def gaps():
+    """Nodes that need four inputs, one of them twice, in the pipeline itself, in a nested one and in a map."""
+    inner = Pipeline(nodes=[node("r3", name="three")(lambda c: c)], name="inner")
+    each = Pipeline(nodes=[node("r4", name="four")(lambda item, d: (item, d))], name="each")
+    nodes = [node("r1", name="one")(lambda a, b, default=1: a), node("r2", name="two")(lambda b: b)]
+    return Pipeline(nodes=[*nodes, inner, each.as_node({"items": "item"}, map_over="items")], name="top")
+
+
+@pytest.mark.parametrize("pair", LOCAL_PAIRS, ids=ids)
+def test_all_missing_inputs_are_told_at_once_with_who_needs_them(gaps, pair):
+    gaps.backend = LocalBackend(*pair, max_workers=2)
+
+    async def astream():
+        return [row async for row in gaps.astream({"items": [[1]]}, "items")]
+
+    for run in (
+        lambda: gaps.run({"items": [1]}),
+        lambda: gaps.map({"items": [[1]]}, "items"),
+        lambda: list(gaps.stream({"items": [[1]]}, "items")),
+        lambda: gaps.plan(["items"]),
+        lambda: gaps.run({"items": [1]}, error_policy="collect"),
+        lambda: asyncio.run(gaps.arun({"items": [1]})),
+        lambda: asyncio.run(gaps.amap({"items": [[1]]}, "items")),
+        lambda: asyncio.run(astream()),
+    ):
+        with pytest.raises(MissingInputError) as caught:
+            run()
+        assert caught.value.missing == ALL_GAPS
+        text = str(caught.value)
+        assert "nodes 'one', 'two' need 'b'" in text
+        assert "node 'four' of 'top.each' needs 'd'" in text
+        assert "inputs={'a': ..., 'b': ..., 'c': ..., 'd': ...}" in text
+
+
+def test_only_what_is_asked_for_is_missing(gaps):
+    with pytest.raises(MissingInputError) as caught:
+        gaps.run({"a": 1}, output_name=["r1", "r3"])
+    assert caught.value.missing == (("top", "one", "b"), ("top.inner", "three", "c"))
+
+
+def test_all_that_a_spread_item_lacks_is_told_at_once():
+    inner = Pipeline(nodes=[node("y")(lambda left, right, scale=1: left)], name="inner")
+    with pytest.raises(MissingInputError) as caught:
+        Pipeline(nodes=[inner.as_node(map_over="rows")]).run({"rows": [{"scale": 2}]})
+    assert [name for _, _, name in caught.value.missing] == ["left", "right"]
+    assert "item 0" in str(caught.value)
+
+
+def test_all_axes_that_are_not_given_are_named(gaps):
+    with pytest.raises(MapInputError) as caught:
+        gaps.map({}, ["a", "c"])
+    assert caught.value.fix == "pass inputs={'a': [...], 'c': [...]}"
+
+
 def test_unknown_input(pipeline, ran):
     with pytest.raises(UnknownNameError) as caught:
         pipeline.run({"txt": "a"})
@@ -161,6 +225,19 @@ def test_duplicate_outputs_of_nested_pipelines():
     with pytest.raises(DuplicateOutputError) as caught:
         Pipeline(nodes=[inner, node("x", name="two")(lambda: 1)])
     assert (caught.value.first, caught.value.second) == ("inner", "two")
+
+
+def test_all_collisions_are_told_at_once():
+    inner = Pipeline(nodes=[node(("x", "y"), name="one")(lambda: (1, 2)), node("z")(lambda y: y)], name="inner")
+    with pytest.raises(DuplicateOutputError) as caught:
+        Pipeline(nodes=[inner, inner.as_node(name="again"), node("x", name="two")(lambda: 1)])
+    error = caught.value
+    assert (error.output, error.first, error.second) == ("x", "inner", "again")
+    collisions = [("x", "again"), ("y", "again"), ("z", "again"), ("x", "two")]
+    assert error.collisions == tuple((output, "inner", second) for output, second in collisions)
+    assert "output_mapping={'x': ..., 'y': ..., 'z': ...}" in str(error)
+    renamed = inner.as_node(output_mapping={name: f"{name}2" for name in "xyz"})
+    assert Pipeline(nodes=[inner, renamed]).run() == {"x": 1, "y": 2, "z": 2, "x2": 1, "y2": 2, "z2": 2}
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5000])

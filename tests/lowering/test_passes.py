@@ -103,11 +103,12 @@ def test_all_results_stay_where_one_is_needed():
     assert prune(LINE, {"x"}, ["e"]).operations[-1] == call("d e", "b")
 
 
-def test_the_first_gap_in_order_is_the_one_reported():
+def test_gaps_are_reported_in_order():
     gaps = graph("p q", [call("a", "p"), call("b", "q"), call("c", "a", "b")], "c")
     with pytest.raises(MissingInputError) as caught:
         prune(gaps, {"r"}, ["c"])
     assert (caught.value.node, caught.value.parameter, caught.value.provided) == ("make_a", "p", ("r",))
+    assert caught.value.missing == (("g", "make_a", "p"), ("g", "make_b", "q"))
     assert prune(gaps, {"p"}, ["a"]).input_names == ("p",)
 
 
@@ -147,7 +148,7 @@ def test_a_map_needs_what_its_body_needs():
     outer = graph("xs s", [over("vs", "i=xs", "s", axes="i", yields="v")], "vs")
     with pytest.raises(MissingInputError) as caught:
         prune(outer, {"xs"}, ["vs"])
-    assert (caught.value.node, caught.value.parameter) == ("each", "s")
+    assert (caught.value.pipeline, caught.value.node, caught.value.parameter) == ("g.each", "make_v", "s")
     with pytest.raises(MissingInputError) as caught:
         prune(outer, {"s"}, ["vs"])
     assert caught.value.parameter == "xs"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple, Union
+from collections.abc import Mapping as AnyMapping
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes.errors import MapInputError, OptionError, UnknownNameError, did_you_mean
 from hypernodes.ir.graph import Graph
@@ -10,9 +11,34 @@ from hypernodes.ir.graph import Graph
 Names = Union[str, Sequence[str]]
 
 
-def names_of(names: Names) -> Tuple[str, ...]:
+def names_of(names: Names, option: str = "map_over") -> Tuple[str, ...]:
     """Return one name, or several, as a tuple."""
-    return (names,) if isinstance(names, str) else tuple(names)
+    if isinstance(names, str):
+        return (names,)
+    try:
+        return tuple(names)
+    except TypeError:
+        raise OptionError(option, repr(names), f"pass a name, {option}='...', or a list of names") from None
+
+
+def check_names(names: Sequence[object], option: str) -> None:
+    """Refuse what is no name, and a name that stands twice."""
+    for name in names:
+        if not isinstance(name, str):
+            raise OptionError(option, repr(list(names)), f"{name!r} is no name; pass a name or a list of names")
+    if len(set(names)) < len(names):
+        raise OptionError(option, repr(list(names)), "name each once")
+
+
+def given_inputs(inputs: object) -> Mapping[str, Any]:
+    """Return the inputs of a run as a mapping; what is like one, such as a DataFrame, becomes one."""
+    if inputs is None:
+        return {}
+    if isinstance(inputs, AnyMapping):
+        return inputs
+    if hasattr(inputs, "keys") and hasattr(inputs, "__getitem__") and not isinstance(inputs, type):
+        return {name: inputs[name] for name in inputs.keys()}  # noqa: SIM118
+    raise OptionError("inputs", repr(inputs), "pass a dict of input name → value: inputs={'...': ...}")
 
 
 def asked_outputs(graph: Graph, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:
@@ -21,8 +47,10 @@ def asked_outputs(graph: Graph, output_name: Optional[Names], provided: Sequence
     if output_name is None:
         given = set(provided)
         return tuple([name for name in outputs if name not in given]) if given.intersection(outputs) else outputs
-    asked = names_of(output_name)
+    asked = names_of(output_name, "output_name")
     for name in asked:
+        if not isinstance(name, str):
+            raise OptionError("output_name", repr(output_name), "pass a name, or a list of names")
         if name not in outputs:
             raise UnknownNameError(graph.name, "output", name, outputs)
     return asked
@@ -44,7 +72,7 @@ def check_mode(map_mode: str) -> None:
 
 
 def check_map(graph: Graph, names: Sequence[str], axes: Sequence[str], map_mode: str) -> None:
-    """Refuse axes that are not among the inputs in `names`."""
+    """Refuse axes that are not among the inputs in `names`; both are names."""
     check_mode(map_mode)
     if not axes:
         raise OptionError("map_over", "()", "name at least one input, or use run()")

@@ -21,7 +21,7 @@ from typing import (
 )
 
 from hypernodes import collection
-from hypernodes.asking import Names, names_of
+from hypernodes.asking import Names, check_names, given_inputs, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
 from hypernodes.collecting import MapItems, map_result, run_result
@@ -151,7 +151,7 @@ class Pipeline(Adjustable):
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        given: Inputs = {} if inputs is None else inputs
+        given: Inputs = inputs if type(inputs) is dict else given_inputs(inputs)
         prepared = self._preparations.of_run(given, output_name, error_policy)
         if error_policy == "raise":
             return prepared.run(given)
@@ -198,6 +198,7 @@ class Pipeline(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         axes = names_of(map_over)
+        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
@@ -219,7 +220,7 @@ class Pipeline(Adjustable):
         error_policy: str = "raise",
     ) -> Dict[str, Any]:
         """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
-        given = {} if inputs is None else inputs
+        given: Inputs = inputs if type(inputs) is dict else given_inputs(inputs)
         prepared = self._preparations.of_run(given, output_name, error_policy)
         if error_policy == "raise":
             return await prepared.arun(given)
@@ -236,6 +237,7 @@ class Pipeline(Adjustable):
     ) -> MapResult:
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         axes = names_of(map_over)
+        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         outputs = await prepared.arun(items.given)
@@ -286,6 +288,7 @@ class Pipeline(Adjustable):
         what runs is awaited, and nothing that was started is left.
         """
         axes = names_of(map_over)
+        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.stream(inputs, axes, map_mode, ordered)
 
@@ -303,6 +306,7 @@ class Pipeline(Adjustable):
         Mapped values may be async iterables, which are read on that loop.
         """
         axes = names_of(map_over)
+        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.astream(inputs, axes, map_mode, ordered)
 
@@ -332,6 +336,9 @@ class Pipeline(Adjustable):
         if inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
+        elif not isinstance(inputs, Mapping):
+            inputs = names_of(inputs, "inputs")
+            check_names(inputs, "inputs")
         prepared = self._preparations.fresh(
             inputs, output_name, "raise", None if map_over is None else axes, map_mode, backend=checked_backend(backend)
         )
@@ -343,7 +350,7 @@ class Pipeline(Adjustable):
 
     def as_node(
         self,
-        input_mapping: Optional[Mapping[str, str]] = None,
+        input_mapping: Optional[Mapping[str, Names]] = None,
         output_mapping: Optional[Mapping[str, str]] = None,
         map_over: Optional[Names] = None,
         map_mode: str = "zip",
@@ -354,12 +361,13 @@ class Pipeline(Adjustable):
         Parameters
         ----------
         input_mapping : mapping of str to str, optional
-            Outer name → input of this pipeline. Names not in it are the same on both sides.
+            Outer name → input of this pipeline, or several of them. Names not in it are the same on both sides.
         output_mapping : mapping of str to str, optional
             Output of this pipeline → outer name.
         map_over : str or sequence of str, optional
-            Outer names whose values are iterables: the pipeline runs once per item and its outputs are lists. A
-            single name that leads to no input of this pipeline holds mappings, each of which is spread over the inputs.
+            Outer names whose values are iterables: the pipeline runs once per item and its outputs are lists. Without
+            `input_mapping`, a single name that is no input of this pipeline holds mappings, each of which is spread
+            over the inputs.
         map_mode : {"zip", "product"}
             How several names in `map_over` combine.
         name : str, optional
@@ -369,10 +377,10 @@ class Pipeline(Adjustable):
         ------
         UnknownNameError
             For a mapping from or to a name that this pipeline does not have.
+        OptionError
+            For two outer names that lead to one input, or two outputs that would have one name.
         """
-        return PipelineNode(
-            self, dict(input_mapping or {}), dict(output_mapping or {}), map_over, map_mode, name or self.name
-        )
+        return PipelineNode(self, input_mapping, output_mapping, map_over, map_mode, name or self.name)
 
     def __reduce__(self) -> Tuple[object, ...]:
         # Of its nodes, which pickle by the names they are found under; their functions alone would not be found there.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
-from hypernodes.asking import Names, asked_outputs, check_inputs, check_map
+from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, check_names, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.backends.subrun import isolate
@@ -52,11 +52,17 @@ class Preparations:
     def _keep(
         self, inputs: Mapping[str, Any], output_name: Optional[Names], error_policy: str, *shape: Any
     ) -> Prepared:
-        prepared = self.fresh(inputs, output_name, error_policy, *shape)
+        hashable = output_name if output_name is None else names_of(output_name, "output_name")
+        prepared = self.fresh(inputs, hashable, error_policy, *shape)
         if any(key[0] != VERSION[0] for key in list(self._kept)):
             self._kept.clear()
-        hashable = output_name if output_name is None or isinstance(output_name, str) else tuple(output_name)
-        key = (VERSION[0], hashable, tuple(inputs), error_policy, *shape)
+        key = (
+            VERSION[0],
+            output_name if isinstance(output_name, str) else hashable,
+            tuple(inputs),
+            error_policy,
+            *shape,
+        )
         self._kept[key] = prepared
         return prepared
 
@@ -73,6 +79,7 @@ class Preparations:
         """Check the names and prepare a run, or with `axes` a map, with the pipeline's backend or another."""
         collecting = collects(error_policy)
         graph, names = self._graph, tuple(inputs)
+        check_names(axes or (), "map_over")
         asked = asked_outputs(graph, output_name, names)
         check_inputs(graph, names)
         if axes is not None:

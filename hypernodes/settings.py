@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from hypernodes.backends.local import LocalBackend
@@ -92,10 +93,14 @@ def checked_callbacks(callbacks: object) -> Optional[Tuple[PipelineCallback, ...
         return None
     if isinstance(callbacks, PipelineCallback):
         raise OptionError("callbacks", repr(callbacks), "pass a list: callbacks=[...]")
-    found = tuple(callbacks)  # type: ignore[arg-type, var-annotated]
+    if not isinstance(callbacks, Iterable):
+        raise OptionError("callbacks", repr(callbacks), "pass a list: callbacks=[...]")
+    found = tuple(callbacks)
     for callback in found:
         if not isinstance(callback, PipelineCallback):
-            raise OptionError("callbacks", repr(callback), "derive your class from PipelineCallback")
+            made = isinstance(callback, type) and issubclass(callback, PipelineCallback)
+            fix = f"pass an object: {callback.__name__}()" if made else "derive your class from PipelineCallback"
+            raise OptionError("callbacks", repr(callback), fix)
     return found
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from graphlib import CycleError as GraphlibCycle
 from graphlib import TopologicalSorter
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from hypernodes.errors import CycleError, DuplicateOutputError, PipelineDefinitionError, TypeMismatchError
 from hypernodes.ir.graph import GIVEN, REQUIRED, Call, Graph, Input, Invoke, MapOver, Operation, Use, Value
 from hypernodes.ir.inputs import Inputs, check_readers
+from hypernodes.ir.joining import joined
 from hypernodes.ir.types import UNKNOWN, clash, fits, holds_items, iterable_of, list_of, show, unmappable
 from hypernodes.ir.verify import verify
 from hypernodes.records import evolve
@@ -97,30 +98,30 @@ def mapped(
 def declare_nested(
     graph: Graph,
     name: str,
-    input_mapping: Dict[str, str],
-    output_mapping: Dict[str, str],
+    outer_of: Mapping[str, str],
+    output_mapping: Mapping[str, str],
     axes: Tuple[str, ...],
     mode: str,
     owner: object,
+    checked: bool = True,
 ) -> Operation:
     """Declare `graph` as one operation of an outer graph.
 
-    `input_mapping` goes from outer to inner names, `output_mapping` from inner to outer ones; names in neither keep
-    theirs. `axes` are outer names. A single axis that leads to no inner input is spread: its items are mappings.
+    `outer_of` has the outer name of each input, `output_mapping` that of each output. `axes` are outer names. A single
+    axis that leads to no inner input is spread: its items are mappings.
     """
-    inner_of = dict(input_mapping)
-    outer_of = {inner: outer for outer, inner in input_mapping.items()}
-    known = set(graph.input_names)
     lift = list_of if axes else _same
-    results = tuple(Value(output_mapping.get(value.name, value.name), lift(value.type)) for value in graph.outputs)
+    results = tuple(Value(output_mapping[value.name], lift(value.type)) for value in graph.outputs)
     yields = graph.output_names
-    if len(axes) == 1 and inner_of.get(axes[0], axes[0]) not in known:
+    if len(axes) == 1 and axes[0] not in outer_of.values():
         uses: Tuple[Use, ...] = (Use(axes[0], Value(axes[0])),)
         return MapOver(name, graph, uses, results, yields, axes, mode, True, owner)
-    uses = tuple(_use_of_input(entry, outer_of.get(entry.value.name, entry.value.name)) for entry in graph.inputs)
+    graph = joined(graph, outer_of, checked)
+    inner_of = {outer_of[inner]: inner for inner in graph.input_names}
+    uses = tuple(_use_of_input(entry, outer_of[entry.value.name]) for entry in graph.inputs)
     if not axes:
         return Invoke(name, graph, uses, results, yields, owner)
-    inner_axes = tuple(inner_of.get(axis, axis) for axis in axes)
+    inner_axes = tuple(inner_of[axis] for axis in axes)
     uses = tuple(evolve(use, optional=False, default=REQUIRED) if use.parameter in inner_axes else use for use in uses)
     return MapOver(name, graph, uses, results, yields, inner_axes, mode, False, owner)
 

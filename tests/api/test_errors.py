@@ -6,13 +6,14 @@ import asyncio
 import gc
 import os
 import threading
+import types
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 from graphs import LOCAL_PAIRS, PAIRS, ids
 from observing import notes_of
 
-from hypernodes import LocalBackend, Pipeline, node
+from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import (
     ClosedError,
     CycleError,
@@ -283,14 +284,114 @@ def test_type_mismatch():
     assert Pipeline(nodes=[node("text")(make), node("out")(take)], type_check=False).run({"a": 1})["out"] == "1"
 
 
-def test_as_node_with_names_the_pipeline_does_not_have(pipeline):
-    for options in (
-        {"input_mapping": {"outer": "txt"}},
-        {"output_mapping": {"ende": "outer"}},
-        {"map_over": ["text", "sclae"]},
+class Rows(dict):
+    pass
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, "text", b"text", ["text"], ("text",), [("text", "a")], {"text"}, object, dict, 1.5, True], ids=repr
+)
+def test_inputs_of_a_wrong_type(pipeline, wrong, ran):
+    async def awaited(coroutine):
+        return await coroutine
+
+    pipeline.run({"text": "a"})
+    pipeline.map({"text": ["a"]}, "text")
+    ran.clear()
+    plan = pipeline.plan(["text"])
+    for run in (
+        lambda: pipeline.run(wrong),
+        lambda: pipeline.run(inputs=wrong, output_name="end", error_policy="collect"),
+        lambda: pipeline.map(wrong, "text"),
+        lambda: pipeline.stream(wrong, "text"),
+        lambda: pipeline.astream(wrong, "text"),
+        lambda: asyncio.run(awaited(pipeline.arun(wrong))),
+        lambda: asyncio.run(awaited(pipeline.amap(wrong, "text"))),
+        lambda: plan.run(wrong),
     ):
-        with pytest.raises(UnknownNameError):
-            pipeline.as_node(**options)
+        with pytest.raises(OptionError) as caught:
+            run()
+        assert caught.value.option == "inputs"
+        assert "dict" in caught.value.fix
+    assert ran == []
+
+
+def test_inputs_may_be_any_mapping_and_what_is_like_one(pipeline):
+    pandas = pytest.importorskip("pandas")
+    expected = pipeline.run({"text": 1, "scale": 2})
+    for inputs in (Rows(text=1, scale=2), types.MappingProxyType({"text": 1, "scale": 2})):
+        assert pipeline.run(inputs) == expected
+    assert pipeline.run(pandas.Series({"text": 1, "scale": 2})) == expected
+    frame = pandas.DataFrame({"text": [1, 1], "scale": [2, 2]})
+    assert pipeline.map(frame, ["text", "scale"])["end"] == [expected["end"]] * 2
+    assert list(pipeline.stream(frame, ["text", "scale"], ordered=True)) == [(0, expected), (1, expected)]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [5], [None], [["text"]], b"text", ["text", "text"], object], ids=repr)
+def test_map_over_of_a_wrong_type(pipeline, wrong, ran):
+    inputs = {"text": ["a"]}
+    calls = [
+        lambda: pipeline.map(inputs, map_over=wrong),
+        lambda: pipeline.stream(inputs, map_over=wrong),
+        lambda: pipeline.astream(inputs, map_over=wrong),
+        lambda: asyncio.run(pipeline.amap(inputs, map_over=wrong)),
+    ]
+    if wrong is not None:
+        calls += [lambda: pipeline.as_node(map_over=wrong), lambda: pipeline.plan(map_over=wrong)]
+    for call in calls:
+        with pytest.raises(OptionError) as caught:
+            call()
+        assert caught.value.option == "map_over"
+        assert caught.value.fix
+    assert ran == []
+
+
+@pytest.mark.parametrize("wrong", [5, [5], [["end"]], object], ids=repr)
+def test_output_name_of_a_wrong_type(pipeline, wrong, ran):
+    for call in (
+        lambda: pipeline.run({"text": "a"}, output_name=wrong),
+        lambda: pipeline.map({"text": ["a"]}, "text", output_name=wrong),
+        lambda: pipeline.plan(output_name=wrong),
+    ):
+        with pytest.raises(OptionError) as caught:
+            call()
+        assert caught.value.option == "output_name"
+    assert ran == []
+
+
+def test_names_may_come_from_an_iterator(pipeline):
+    for _ in range(2):
+        assert pipeline.run({"text": "a"}, output_name=iter(["end"])) == {"end": (0, "a", 1)}
+    assert pipeline.run({"text": "a"}, output_name=()) == {}
+    assert pipeline.map({"text": ["a"]}, map_over=iter(["text"]))["end"] == [(0, "a", 1)]
+
+
+@pytest.mark.parametrize("wrong", [5, "callback", object(), [5], [PipelineCallback], {"a": 1}], ids=repr)
+def test_callbacks_of_a_wrong_type(pipeline, wrong):
+    for call in (
+        lambda: Pipeline(nodes=pipeline.nodes, callbacks=wrong),
+        lambda: setattr(pipeline, "callbacks", wrong),
+    ):
+        with pytest.raises(OptionError) as caught:
+            call()
+        assert caught.value.option == "callbacks"
+        assert caught.value.fix
+
+
+@pytest.mark.parametrize("option", ["input_mapping", "output_mapping"])
+@pytest.mark.parametrize("wrong", [5, "text", ["text"], [("a", "text")]], ids=repr)
+def test_mappings_of_a_wrong_type(pipeline, option, wrong):
+    with pytest.raises(OptionError) as caught:
+        pipeline.as_node(**{option: wrong})
+    assert caught.value.option == option
+
+
+def test_the_inputs_of_a_plan_are_names(pipeline):
+    assert pipeline.plan("text").run({"text": "a"}) == pipeline.run({"text": "a"})
+    for wrong in (5, [5], ["text", "text"]):
+        with pytest.raises(OptionError) as caught:
+            pipeline.plan(wrong)
+        assert caught.value.option == "inputs"
 
 
 def test_a_plan_runs_what_it_was_made_for(pipeline, ran):

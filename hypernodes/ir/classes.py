@@ -151,6 +151,9 @@ def _is_sealed(cls: type) -> bool:
 
 
 def _derives_again(a: type, b: type) -> bool:
-    """Tell whether `a` derives from a class of the name of `b`, defined a second time."""
-    name = (b.__module__, b.__qualname__)
-    return any((base.__module__, base.__qualname__) == name for base in a.__mro__)
+    """Tell whether `a` derives from a class of the name of `b`: one defined again, or by a script and its module."""
+    modules = (b.__module__, "__main__")
+    return any(
+        base.__qualname__ == b.__qualname__ and (base.__module__ in modules or b.__module__ == "__main__")
+        for base in a.__mro__
+    )

@@ -245,10 +245,10 @@ class Query(Record):
     pass
 
 
-def again(name):
+def again(name, module=__name__):
     """Return a class of this module as its definition would make it a second time."""
     cls = globals()[name]
-    return type(cls)(name, cls.__bases__, {"__module__": __name__, "__qualname__": name})
+    return type(cls)(name, cls.__bases__, {"__module__": module, "__qualname__": name})
 
 
 class Raising(type):
@@ -401,6 +401,7 @@ NEVER = [
     # A class, an enum and a NewType that a notebook's cell defined again.
     (Plain, again("Plain")),
     (Child, again("Plain")),
+    (Child, again("Plain", "__main__")),
     (Color, ColorAgain),
     (UserId, NewTypeAgain),
     # A NewType is a narrowing of what it names.
@@ -512,6 +513,7 @@ ALWAYS = [
     (types.SimpleNamespace, Plain),
     (types.FunctionType, functools.partial),
     (pathlib.Path, Plain),
+    (Plain, again("Plain", "elsewhere")),
     (UserId, OrderId),
     (List[UserId], List[OrderId]),
     (UserId, Optional[str]),

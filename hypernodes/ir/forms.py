@@ -13,7 +13,7 @@ import functools
 import types
 import typing
 from collections import abc
-from typing import Any, FrozenSet, List, Optional, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 import attrs
 
@@ -111,10 +111,7 @@ def form_of(tp: Any) -> Form:
 
 def _filled_in(alias: Any, args: Tuple[object, ...]) -> Any:
     """Return what an alias stands for; type parameters without an argument stay type variables, which are ANYTHING."""
-    value = alias.__value__
-    given = dict(zip(alias.__type_params__, args))
-    wanted = () if is_class(value) else getattr(value, "__parameters__", ())
-    return value[tuple([given[variable] for variable in wanted])] if given and wanted else value
+    return _substituted(alias.__value__, dict(zip(alias.__type_params__, args)))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -158,6 +155,26 @@ def unnamed(form: Form) -> Form:
     while isinstance(form, Renamed):
         form = form_of(form.base)
     return form
+
+
+def seen_as(form: Instance, cls: type) -> Instance:
+    """Return the form of an object taken for one of a base class, where what that is subscripted with is known."""
+    if form.cls is cls or cls not in form.cls.__mro__:
+        return form
+    given = dict(zip(getattr(form.cls, "__parameters__", ()), form.args or ()))
+    for base in vars(form.cls).get("__orig_bases__", ()):
+        origin, args = _parts(base)
+        if is_class(origin) and cls in origin.__mro__ and args:
+            return seen_as(Instance(origin, tuple([_substituted(arg, given) for arg in args])), cls)
+    seen = seen_as(Instance(next(base for base in form.cls.__bases__ if cls in base.__mro__)), cls)
+    return form if seen.args is None else seen
+
+
+def _substituted(tp: Any, given: Dict[Any, object]) -> Any:
+    if isinstance(tp, typing.TypeVar):
+        return given.get(tp, tp)
+    variables = () if is_class(tp) else getattr(tp, "__parameters__", ())
+    return tp[tuple([given.get(variable, variable) for variable in variables])] if variables else tp
 
 
 def show(tp: object) -> str:

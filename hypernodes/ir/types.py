@@ -30,6 +30,7 @@ from hypernodes.ir.forms import (
     Renamed,
     Values,
     form_of,
+    seen_as,
     show,
     unnamed,
 )
@@ -231,6 +232,9 @@ def _fits(a: object, b: object, depth: int) -> bool:
         return one.keys is not None and other.keys <= one.keys
     if other.args is None:
         return True
+
+    if one.cls not in _CONTAINERS and other.cls is not tuple:
+        one = seen_as(one, other.cls)
 
     def all_fit(pairs: Iterable[Tuple[object, object]]) -> bool:
         return all(_fits(x, y, depth - 1) for x, y in pairs)

@@ -188,7 +188,23 @@ class Sink(Generic[In]):
     pass
 
 
+class Boxes(Box[List[T]]):
+    pass
+
+
+class Letters(Boxes[str]):
+    pass
+
+
 class Words(List[str]):
+    pass
+
+
+class Settings(dict):
+    pass
+
+
+class MoreWords(Words):
     pass
 
 
@@ -594,6 +610,11 @@ FIT = [
     (Box[int], Box[int]),
     (Box[int], Box),
     (Box[bool], Box[int]),
+    (Boxes[str], Box[List[str]]),
+    (Boxes, Box[List[int]]),
+    (Letters, Box[List[str]]),
+    (MoreWords, List[str]),
+    (Settings, Dict[str, int]),
     (Source[bool], Source[int]),
     (Sink[int], Sink[bool]),
     (typing.Pattern[str], typing.Pattern[str]),
@@ -642,6 +663,9 @@ DO_NOT_FIT = [
     (Callable[[int], int], Callable[[int, int], int]),
     (Callable[[int], object], Callable[[int], int]),
     (Box[int], Box[str]),
+    (Boxes[str], Box[List[int]]),
+    (Letters, Box[List[int]]),
+    (MoreWords, List[int]),
     (Source[int], Source[bool]),
     (Sink[bool], Sink[int]),
     (typing.Pattern[str], typing.Pattern[bytes]),

@@ -8,7 +8,8 @@ the built-in exception that a caller who has never heard of hypernodes would cat
 from __future__ import annotations
 
 import difflib
-from typing import Dict, Iterable, List, Mapping, Tuple
+import sys
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 import attrs
 
@@ -360,6 +361,61 @@ class WorkerDiedError(HyperNodesError, RuntimeError):
 
 
 @attrs.define(eq=False)
+class WorkerStartError(HyperNodesError, RuntimeError):
+    """A worker process that ended before it could take anything; no node is to blame, and none was run in it.
+
+    `command` is what was started, `exitcode` its exit status, negative for a signal, None when there was no process or
+    it is unknown; `reason` is what it said, or what the system did.
+    """
+
+    command: Tuple[str, ...]
+    exitcode: Optional[int]
+    reason: str
+
+    def __str__(self) -> str:
+        lines = self.reason.strip().splitlines() or ["it said nothing"]
+        code = "" if self.exitcode is None else f" (exit code {self.exitcode})"
+        version = ".".join(map(str, sys.version_info[:2]))
+        return (
+            f"worker processes cannot start{code}: {lines[-1]}\n"
+            f"  command: {' '.join(map(_one_line, self.command))}\n"
+            f"  fix: call multiprocessing.set_executable() with the path of a Python {version} that has the packages of "
+            f"this program (sys.executable is {sys.executable!r}), or use mode 'threaded'"
+        ) + ("\n  it said:\n    " + "\n    ".join(lines) if len(lines) > 1 else "")
+
+
+@attrs.define(eq=False)
+class NestedWorkersError(HyperNodesError, RuntimeError):
+    """Workers asked for where each of them would ask for workers again, without end.
+
+    By the code of a `module` (in `file`) that a worker process imports; with no module, by an object that one reads, or
+    in a pool that is `depth` levels deep within others.
+    """
+
+    module: str
+    file: str
+    depth: int
+
+    def __str__(self) -> str:
+        if not self.module:
+            return (
+                f"worker processes for a run within worker processes, {self.depth} levels deep: each would start others\n"
+                f"  fix: run it in the node that needs it, not while an object is read (__setstate__, __reduce__) nor "
+                f"without end from one level to the next; or give the inner pipeline a backend in mode 'threaded'"
+            )
+        twin = (
+            f"; or rename the file: {self.module!r} is a module of the standard library"
+            if self.module.partition(".")[0] in getattr(sys, "stdlib_module_names", ())
+            else ""
+        )
+        return (
+            f"module {self.module!r} ({self.file}) runs a pipeline in worker processes while it is imported, and a "
+            f"worker process imports it: each would start others, without end\n"
+            f'  fix: move the run into a function, or below `if __name__ == "__main__":`{twin}'
+        )
+
+
+@attrs.define(eq=False)
 class PlanInputsError(HyperNodesError, TypeError):
     """Inputs other than those a plan was made for."""
 
@@ -408,6 +464,10 @@ class ClosedError(HyperNodesError, RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.what} is closed\n  fix: make a new LocalBackend, or run inside its `with` block"
+
+
+def _one_line(argument: str) -> str:
+    return f"'{argument.splitlines()[0]} …'" if "\n" in argument else argument
 
 
 def _signal_name(number: int) -> str:

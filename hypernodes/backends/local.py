@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import Executor
 from typing import Any, Optional, Tuple
 
+from hypernodes.backends.cores import usable_cores
 from hypernodes.errors import ClosedError, OptionError, PlacementError, did_you_mean
 from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 
@@ -141,10 +142,14 @@ class LocalBackend:
 
     def courier(self) -> Any:
         """Return what carries the parcels of one run to worker processes."""
-        # Imported at the first parallel run: loky and the pool cost more to import than all the rest.
+        # Imported at the first parallel run: what processes need costs more to import than all the rest. And this first of
+        # all: it may be the import of the rest that leads here.
+        from hypernodes.runtime.processes import role
+
+        role.check()
         from hypernodes.runtime.processes.couriers import ExecutorCourier, PoolCourier
         from hypernodes.runtime.processes.pool import WorkerPool
-        from hypernodes.runtime.processes.worker import server, share
+        from hypernodes.runtime.processes.worker import server
 
         if self._executor is not None and is_remote(self._executor):
             return ExecutorCourier(self._executor, self.max_workers)
@@ -154,7 +159,7 @@ class LocalBackend:
             if self._pool is None:
                 cores = usable_cores()
                 # A default made for waiting threads would be too many processes.
-                size = share(min(self.max_workers, cores) if self._by_default else self.max_workers)
+                size = role.share(min(self.max_workers, cores) if self._by_default else self.max_workers)
                 self._pool = WorkerPool(size, server(size))
                 # Together, numerical libraries in the workers start one thread for each core.
                 self._native_threads = max(1, cores // size)
@@ -184,13 +189,6 @@ class LocalBackend:
     def __reduce__(self) -> Tuple[object, ...]:
         # Options travel; processes, and an executor, belong to the process they were made in.
         return LocalBackend, (self.node_execution, self.map_execution, self.max_workers, None, self.worker_retries)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: affinity and container limits count."""
-    from loky import cpu_count
-
-    return int(cpu_count())
 
 
 def is_remote(executor: object) -> bool:

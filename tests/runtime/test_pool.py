@@ -167,6 +167,7 @@ def test_a_dead_worker_is_never_handed_out(pool, when):
 
 def test_a_worker_with_an_unread_answer_is_not_reused(pool):
     worker = pool.acquire()
+    assert ask(worker, b"say", b"up") == [b"up"]
     worker.send(b"say", b"nobody reads this")
     wait([worker], 10)
     pool.release(worker)
@@ -308,7 +309,7 @@ def test_death_at_start_up_is_told():
     pool.close()
 
 
-def test_a_target_that_cannot_be_imported_is_told(tmp_path, monkeypatch, capfd):
+def test_a_target_that_cannot_be_imported_is_told(tmp_path, monkeypatch):
     (tmp_path / "vanishing.py").write_text("def target(connection): connection.receive()")
     monkeypatch.syspath_prepend(str(tmp_path))
     import vanishing
@@ -318,7 +319,8 @@ def test_a_target_that_cannot_be_imported_is_told(tmp_path, monkeypatch, capfd):
     with pytest.raises(WorkerGone) as gone:
         pool.acquire().receive()
     assert gone.value.exitcode == 1
-    assert "No module named 'vanishing'" in capfd.readouterr().out, "loky says why"
+    assert gone.value.unstarted.exitcode == 1
+    assert "No module named 'vanishing'" in gone.value.unstarted.reason
     pool.close()
 
 
@@ -631,17 +633,15 @@ def test_workers_die_with_a_killed_parent(script):
 
 def test_where_the_kernel_does_not_help_a_thread_watches_the_parent(script):
     code = """
-        from hypernodes.runtime.processes import channel
-        def refuse(lifeline): raise OSError
-        channel.die_by_kernel = refuse
-        lifeline, held = os.pipe()
-        channel.die_with_parent(lifeline)
+        from hypernodes.runtime.processes import boot
+        boot.arm = lambda lifeline, pid: False
+        worker, starting = pool.acquire(), pool.acquire()
+        assert ask(worker, b"say", b"up") == [b"up"]
+        worker.send(b"spin", b"60")
         print("up", flush=True)
-        time.sleep(0.1)
-        os.close(held)
-        while True: pass
+        os.kill(os.getpid(), signal.SIGKILL)
     """
-    assert finish(script(code)) == (1, "up\n", "")
+    assert finish(script(code)) == (-signal.SIGKILL, "up\n", ""), "the workers hold the other end of stderr"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="F_SETSIG")

@@ -1,12 +1,15 @@
 """The pipe between a pool and one worker process: byte buffers in at one end, the same buffers out at the other.
 
-Both sides use `send` and `receive`. The child's own half is `Connection` and `run_child`, the first function of ours
-that a new process runs. Nothing here imports another module of the package: a worker waits for every import.
+Both sides use `send` and `receive`; the child's own half is `Connection`. Nothing here imports another module of the
+package: a worker waits for every import.
 
     parent                                          worker process
     ──────                                          ──────────────
     pipe ══ count, bytes, sizes…, part, part… ═════ Connection.receive ─▶ target's loop ─▶ Connection.send
     lifeline ── held open, never written ─────────▶ its end of file kills the worker: the parent is gone
+
+The sockets are those of the interpreter, below the module `socket`: gevent and eventlet put others there, which never
+block and which wait where they should not. `ready` waits as they want it, so that the rest of such a program goes on.
 
 A message is a head of two numbers, a size for each part, then the parts; all numbers have 8 bytes. One `sendmsg` hands
 it to the kernel uncopied. Two `recv` take a small message; a large one needs one more per part, each straight into the
@@ -15,15 +18,14 @@ it to the kernel uncopied. Two `recv` take a small message; a large one needs on
 
 from __future__ import annotations
 
+import _socket as socket
 import array
-import contextlib
+import math
 import os
-import signal
-import socket
+import select
 import struct
 import threading
-from multiprocessing.context import get_spawning_popen
-from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -35,7 +37,9 @@ _SMALL = 64 * 1024  # bytes of a message that is read whole and cut up: up to he
 _AT_ONCE = (1 << 31) - 4096  # bytes in one system call: where Linux stops, and a little less than macOS takes
 _PARTS_AT_ONCE = 1000  # buffers in one sendmsg: IOV_MAX is 1024 on Linux and macOS
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux; elsewhere there is a moment in between
-_NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # a program that restored SIGPIPE must not die with its worker
+_LONGEST = 86_400.0  # seconds in one poll(), which takes no more than 24 days
+_STREAMS = 3  # descriptors that are standard streams, or free for what a program puts there
+NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # a program that restored SIGPIPE must not die with its worker
 
 
 class Pipe(socket.socket):
@@ -47,6 +51,45 @@ class Pipe(socket.socket):
 
     def __del__(self) -> None:
         self.close()  # no ResourceWarning: a lease may outlive its pool, a worker's end lives as long as its process
+
+
+def pair() -> Tuple[Pipe, Pipe]:
+    """Return both ends of a new pipe for messages."""
+    one, other = [Pipe(fileno=off_streams(end.detach())) for end in socket.socketpair()]
+    return one, other
+
+
+def one_way() -> Tuple[int, int]:
+    """Return descriptors of the read end and the write end of a new pipe."""
+    read, write = [off_streams(end) for end in os.pipe()]
+    return read, write
+
+
+def off_streams(number: int) -> int:
+    """Return a descriptor in place of `number`, which is closed, that is none of the standard streams.
+
+    Where these are closed, as in daemons, new descriptors get their numbers, and whatever is printed goes there.
+    """
+    if number >= _STREAMS:
+        return number
+    import fcntl
+
+    try:
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _STREAMS)
+    finally:
+        os.close(number)
+
+
+def ready(numbers: Sequence[int], seconds: Optional[float] = None) -> List[int]:
+    """Wait until some of the descriptors are readable, or at their end, or the time is up; return those."""
+    if not hasattr(select, "poll"):  # eventlet leaves only what it can do itself
+        return list(select.select(numbers, [], [], seconds)[0])
+    waiting = select.poll()  # select.select stops at descriptor 1023
+    for number in numbers:
+        waiting.register(number, select.POLLIN)
+    # Rounded up: a little too early, one would ask again and again until the time has come.
+    events = waiting.poll(None if seconds is None else math.ceil(max(0.0, min(seconds, _LONGEST)) * 1000))
+    return [number for number, _ in events]
 
 
 def send(pipe: socket.socket, parts: Sequence[Buffer], fds: Sequence[int] = ()) -> None:
@@ -62,12 +105,12 @@ def send(pipe: socket.socket, parts: Sequence[Buffer], fds: Sequence[int] = ()) 
     head = struct.pack(f"<{2 + len(sizes)}Q", len(sizes) | len(fds) << _UPPER, _SIZE * len(sizes) + total, *sizes)
     sent = 0
     if total <= _AT_ONCE and len(sizes) < _PARTS_AT_ONCE:
-        sent = pipe.sendmsg([head, *parts], (), _NO_SIGPIPE)
+        sent = pipe.sendmsg([head, *parts], (), NO_SIGPIPE)
     if sent < len(head) + total:
         _send_rest(pipe, (head, *parts), sent)
     if fds:
         rights = array.array("i", fds).tobytes()
-        pipe.sendmsg([b"+"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _NO_SIGPIPE)
+        pipe.sendmsg([b"+"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], NO_SIGPIPE)
 
 
 def _send_rest(pipe: socket.socket, parts: Sequence[Buffer], sent: int) -> None:
@@ -76,7 +119,7 @@ def _send_rest(pipe: socket.socket, parts: Sequence[Buffer], sent: int) -> None:
         rest = view[min(sent, len(view)) :]
         sent -= len(view) - len(rest)
         for start in range(0, len(rest), _AT_ONCE):
-            pipe.sendall(rest[start : start + _AT_ONCE], _NO_SIGPIPE)
+            pipe.sendall(rest[start : start + _AT_ONCE], NO_SIGPIPE)
 
 
 def receive(pipe: socket.socket, fds: Optional[List[int]] = None) -> Optional[List[bytes]]:
@@ -116,6 +159,7 @@ def _read_descriptors(pipe: socket.socket, count: int) -> List[int]:
     for level, kind, content in rights:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    numbers = array.array("i", map(off_streams, numbers))
     if not _CLOSE_ON_EXEC:
         for number in numbers:
             os.set_inheritable(number, False)
@@ -166,72 +210,13 @@ class Connection:
         with self._sending:
             send(self._pipe, parts, fds)
 
+    def say(self, byte: bytes) -> None:
+        """Send one byte, before any message."""
+        self._pipe.sendall(byte, NO_SIGPIPE)
+
     def close(self) -> None:
         """Close this process's copy of the pipe."""
         self._pipe.close()
 
 
 Target = Callable[[Connection], None]
-
-
-class Inherited:
-    """A file descriptor among the arguments of a process being started; it arrives as a number, the same one."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __reduce__(self) -> Tuple[Callable[[int], int], Tuple[int]]:
-        spawning: Any = get_spawning_popen()
-        return int, (spawning.duplicate_for_child(self.number),)
-
-
-def run_child(target: Target, pipe: int, lifeline: int) -> None:
-    """Run `target` in a new process, deaf to Ctrl-C and no longer than the parent lives."""
-    # A terminal sends SIGINT to the workers too, and what it means is the parent's business. The parent started us with
-    # it blocked, so that none could arrive before this line. A handler rather than SIG_IGN: programs that a node starts
-    # would inherit SIG_IGN, and Ctrl-C would not reach them.
-    signal.signal(signal.SIGINT, _do_nothing)
-    signal.siginterrupt(signal.SIGINT, False)  # nor may native code see its system calls interrupted
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    for number in (pipe, lifeline):
-        os.set_inheritable(number, False)  # programs that a node starts must not keep the pipe open when we die
-    connection = Connection(Pipe(fileno=pipe))
-    os.register_at_fork(after_in_child=connection.close)  # neither must processes that a node forks
-    die_with_parent(lifeline)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent went while we answered: tell nobody
-        target(connection)
-
-
-def die_with_parent(lifeline: int) -> None:
-    """End this process at once when the write end of `lifeline` closes, which happens however the parent dies."""
-    try:
-        die_by_kernel(lifeline)
-    except (ImportError, AttributeError, OSError):  # not Linux, or a sandbox that does not know F_SETSIG
-        threading.Thread(target=_wait_for_parent, args=(lifeline,), name="lifeline", daemon=True).start()
-
-
-def die_by_kernel(lifeline: int) -> None:
-    """Have the kernel send SIGKILL at the end of file.
-
-    It needs no GIL, which a node in native code may hold for minutes, and no thread, which would make every fork in a
-    node the fork of a multi-threaded process (a warning since Python 3.12).
-    """
-    import fcntl
-    import select
-
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]  # Linux only
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    hung_up = select.poll()  # select.select stops at descriptor 1023
-    hung_up.register(lifeline, select.POLLIN)
-    if hung_up.poll(0):  # the parent died before we asked
-        os._exit(1)
-
-
-def _wait_for_parent(lifeline: int) -> None:
-    os.read(lifeline, 1)
-    os._exit(1)
-
-
-def _do_nothing(number: int, frame: object) -> None:
-    pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import select
 import time
 from collections import deque
 from concurrent.futures import Executor, Future
@@ -13,6 +12,7 @@ from operator import itemgetter
 from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
 
 from hypernodes.errors import ChangedModuleError
+from hypernodes.runtime.processes import channel
 from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.memory import take
 from hypernodes.runtime.processes.pool import Worker, WorkerGone, WorkerPool
@@ -29,7 +29,7 @@ from hypernodes.runtime.processes.wire import (
     encode,
 )
 
-_LONGEST = 86_400.0  # seconds in one poll(), which takes no more than 24 days; it is then called again
+_LOOK = 1.0  # seconds between two looks at whether processes that start have begun in time
 
 
 def _large(parcel: Parcel) -> Set[str]:
@@ -85,7 +85,7 @@ class PoolCourier:
         self._ended: List[Outcome] = []  # of parcels that were lost like that
         # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
         self._mapped: Dict[Worker, Set[str]] = {}
-        self._bell, self._ringer = os.pipe()
+        self._bell, self._ringer = channel.one_way()
         os.set_blocking(self._ringer, False)
         self._rung = False
         self._closed = False
@@ -119,13 +119,7 @@ class PoolCourier:
             worker.send(*parts, fds=fds)
         except WorkerGone as gone:
             self._discard(worker)
-            if parcel.key in self._refused:
-                # Twice is no accident: they die of what they are sent, or cannot live at all.
-                self._ended.append(Outcome(parcel.key, [], Died(gone.exitcode)))
-            else:
-                # It may have died between two parcels, so nothing of ours was lost: any other will do.
-                self._refused.add(parcel.key)
-                self._waiting.append(parcel)
+            self._not_taken(parcel, gone)
             return
         except BaseException:
             self._discard(worker)
@@ -133,6 +127,16 @@ class PoolCourier:
         worker.learn([part.digest for part in parcel.parts])
         self._refused.discard(parcel.key)
         self._busy[worker] = [parcel]
+
+    def _not_taken(self, parcel: Parcel, gone: WorkerGone) -> None:
+        """See what becomes of a parcel whose worker ended before it had taken it."""
+        if parcel.key in self._refused:
+            # Twice is no accident: they die of what they are sent, or cannot live at all.
+            self._ended.append(Outcome(parcel.key, [], gone.unstarted or Died(gone.exitcode)))
+        else:
+            # It may have died between two parcels, so nothing of ours was lost: any other will do.
+            self._refused.add(parcel.key)
+            self._waiting.append(parcel)
 
     def _sent_ahead(self, parcel: Parcel) -> bool:
         """Send a parcel to a worker that is at work on one like it, if there is such a one.
@@ -179,15 +183,14 @@ class PoolCourier:
 
     def _ready(self, timeout: Optional[float]) -> List[Worker]:
         """Block until a worker has said something, or the bell was rung, or the time is up; return who has."""
-        waiting = select.poll()
-        waiting.register(self._bell, select.POLLIN)
         by_descriptor = {worker.fileno(): worker for worker in self._busy}
-        for descriptor in by_descriptor:
-            waiting.register(descriptor, select.POLLIN)
-        # Rounded up: a little too early, it would be asked again and again until the time has come.
-        events = waiting.poll(None if timeout is None else math.ceil(min(timeout, _LONGEST) * 1000))
-        found = []
-        for descriptor, _ in events:
+        starting = [worker for worker in self._busy if not worker.up]
+        if starting:
+            timeout = min(_LOOK, math.inf if timeout is None else timeout)
+        found = [worker for worker in starting if worker.is_overdue()]
+        if found:
+            return found
+        for descriptor in channel.ready([self._bell, *by_descriptor], timeout):
             if descriptor == self._bell:
                 os.read(self._bell, 4096)
                 self._rung = False
@@ -197,12 +200,18 @@ class PoolCourier:
 
     def _heard(self, worker: Worker) -> Optional[Outcome]:
         """Read what a worker says, and give it more; return how the parcel it was at work on ended, if it has."""
-        self._deadlines.pop(worker, None)
         parcel = self._busy[worker][0]
         try:
+            if not worker.up:
+                worker.attend()
+                return None
+            self._deadlines.pop(worker, None)
             outcome, answer = self._received(worker, parcel)
         except WorkerGone as gone:
             self._lose(worker)
+            if gone.unstarted is not None:
+                self._not_taken(parcel, gone)
+                return None
             return Outcome(parcel.key, [], Died(gone.exitcode))
         except Exception as error:
             self._lose(worker)

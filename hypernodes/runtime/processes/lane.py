@@ -18,7 +18,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
-from hypernodes.errors import NodeTimeoutError, WorkerDiedError
+from hypernodes.errors import NodeTimeoutError, WorkerDiedError, WorkerStartError
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
 from hypernodes.pickling.modules import look
 from hypernodes.runtime.collect import lost
@@ -304,7 +304,8 @@ class ProcessLane:
 
     def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False, row: int = 0) -> None:
         """Take in a failure, of item `row`, or with `in_items` perhaps of any other. Under the lock."""
-        if not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped:
+        none = not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped
+        if none or isinstance(error, WorkerStartError):  # what cannot start at all is no item's fault
             self._given_up(shipment, error, row)
         elif in_items and shipment.count > 1:
             self._again.extend(shipment.pieces())

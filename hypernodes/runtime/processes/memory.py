@@ -25,6 +25,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
+from hypernodes.runtime.processes.channel import off_streams
 
 LARGE = 128 * 1024
 """Bytes from which a buffer goes apart. An array in and out takes three quarters of the time it takes through the pipe
@@ -297,10 +298,10 @@ def _unnamed() -> int:
     """Return the descriptor of new memory that has no name."""
     if hasattr(os, "memfd_create"):
         with contextlib.suppress(OSError):  # a sandbox that does not allow it
-            return os.memfd_create("hypernodes", os.MFD_CLOEXEC)
+            return off_streams(os.memfd_create("hypernodes", os.MFD_CLOEXEC))
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        return os.dup(file.fileno())
+        return off_streams(os.dup(file.fileno()))
 
 
 _open: weakref.WeakSet[Segment] = weakref.WeakSet()

@@ -68,7 +68,7 @@ class WorkerPool:
     target : callable
         A module-level function of one `Connection`, run in each worker; it answers messages until `receive` is None.
     name : str
-        Shown in the process list.
+        Of each worker, for `multiprocessing.current_process`.
     """
 
     _closed = True  # for __del__ after an __init__ that failed
@@ -165,6 +165,11 @@ class WorkerPool:
             if self._closed:
                 return
             self._closed = True
+        self.end_workers()
+
+    def end_workers(self) -> None:
+        """Do that, and stay open."""
+        with self._lock:
             idle, self._idle = self._idle, []
             leased, self._leased = self._leased, set()
         for worker in idle:
@@ -234,9 +239,10 @@ _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    # Where this stands among the exit handlers is all the same: multiprocessing and loky do not know these processes.
+    # Handlers that were registered before this one come after it, and may run pipelines. What they start is ended by the
+    # end of this process.
     for pool in list(_pools):
-        pool.close()
+        pool.end_workers()
 
 
 def _after_fork() -> None:

@@ -4,38 +4,45 @@
                        │
                        └─ end of file ─▶ waitpid ─▶ WorkerGone(exitcode)
 
-Processes are loky's: they start clean, find modules where the parent does, and never import the parent's `__main__`.
-The parent keeps two descriptors for each, the pipe and the lifeline, and waits for a process id exactly once.
+Processes start clean, find modules where the parent does, and never import the parent's `__main__`; `boot` says how. The
+parent keeps two descriptors for each, the pipe and the lifeline, and waits for a process id exactly once. They are not
+those of `multiprocessing`, whose table of children any thread that starts another waits for (and so takes the exit
+status), which the interpreter joins when it exits, and which a daemonic process may not add to.
 """
 
 from __future__ import annotations
 
+import _socket as socket
 import contextlib
+import errno
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from typing import Iterable, Iterator, List, Optional, Sequence, Set
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-from hypernodes.errors import ClosedError, OptionError
-from hypernodes.runtime.processes import channel
+from hypernodes.errors import ClosedError, OptionError, WorkerStartError
+from hypernodes.pickling import dumps
+from hypernodes.runtime.processes import boot, channel, role, surroundings
 
 _REMEMBERED = 1024  # digests: several times what a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
+BEGINNING = 60.0  # seconds until the first word of a process; an interpreter needs 0.02
 _EXITING = 5.0  # seconds from end of file, which the kernel makes while it ends a process, to its status: rarely 1 ms
 
 
 class WorkerGone(Exception):
     """A worker process that ended, found while talking to it; the caller knows what it was doing.
 
-    `exitcode` is its exit status, negative for a signal, None when somebody else's `os.wait` took it.
+    `exitcode` is its exit status, negative for a signal, None when somebody else's `os.wait` took it. `unstarted` is
+    the error of one that ended before its target began.
     """
 
-    def __init__(self, exitcode: Optional[int]) -> None:
+    def __init__(self, exitcode: Optional[int], unstarted: Optional[WorkerStartError] = None) -> None:
         super().__init__(exitcode)
         self.exitcode = exitcode
+        self.unstarted = unstarted
 
 
 class Worker:
@@ -51,11 +58,17 @@ class Worker:
         Digests of what this worker already holds, as far as is remembered; empty for a new process.
     spare : int
         Bytes that can be sent while the worker is at work, once: the pipe takes them whether or not somebody reads.
+    up : bool
+        Whether it has said that its target runs.
     """
 
-    def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int) -> None:
+    def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int, command: Tuple[str, ...] = ()) -> None:
         self.pid = pid
         self.fresh = True
+        self.up = False
+        self._said = b""  # before it was up
+        self._command = command
+        self._beginning = time.monotonic() + BEGINNING
         self.known: Set[str] = set()
         # A quarter: systems count what they need themselves, too.
         self.spare = pipe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4
@@ -95,6 +108,8 @@ class Worker:
         ClosedError
             When it was ended by `revoke`.
         """
+        if not self.up and sum([memoryview(part).nbytes for part in parts]) > self.spare:
+            self.attend()  # what is no worker may never read, and what would hold us here is in its hands then
         self._torn = True
         try:
             channel.send(self._pipe, parts, fds)
@@ -110,6 +125,8 @@ class Worker:
         WorkerGone, ClosedError
             As in `send`.
         """
+        while not self.up:
+            self.attend()
         self._torn = True
         try:
             parts = channel.receive(self._pipe, fds)
@@ -119,6 +136,37 @@ class Worker:
             raise self._gone()
         self._torn = False
         return parts
+
+    def attend(self) -> None:
+        """Wait for the next word of a process that starts: that it has begun, then that it is up.
+
+        Raises
+        ------
+        WorkerGone, ClosedError
+            As in `send`; also for one that has not begun in time.
+        """
+        left = self._beginning - time.monotonic()
+        try:
+            if self._said or channel.ready([self._pipe.fileno()], left):
+                self._hear(0)
+                return
+            self._said = boot.BEGUN + boot.FAILED + f"it did not begin within {BEGINNING:.0f} s".encode()
+            self.kill()
+        except (OSError, ValueError):  # it has ended, or was dropped
+            pass
+        raise self._gone()
+
+    def is_overdue(self) -> bool:
+        """Whether a process should have begun by now, and has said nothing."""
+        return not self._said and time.monotonic() >= self._beginning
+
+    def _hear(self, flags: int) -> None:
+        word = self._pipe.recv(1, flags)
+        if word not in (boot.BEGUN, boot.UP):
+            self._said += word
+            raise ConnectionError
+        self._said += word
+        self.up = word == boot.UP
 
     def kill(self) -> None:
         """End the process with SIGKILL and wait until it is gone."""
@@ -157,6 +205,8 @@ class Worker:
         """Whether the process lives and nothing it said is unread, as far as one look at the pipe can tell."""
         if not self._torn:
             try:
+                while not self.up:
+                    self._hear(socket.MSG_DONTWAIT)
                 self._pipe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
@@ -188,7 +238,26 @@ class Worker:
             time.sleep(POLL)
         exitcode = self._exitcode  # None for a process that closed its pipe and lives on: that it ends now is our doing
         self.kill()
-        return ClosedError(self._revoked) if self._revoked else WorkerGone(exitcode)
+        if self._revoked:
+            return ClosedError(self._revoked)
+        return WorkerGone(exitcode, None if self._was_up() else self._unstarted(exitcode))
+
+    def _was_up(self) -> bool:
+        """Whether it came as far as its target, by all that it has said until its end."""
+        with contextlib.suppress(OSError):
+            while not self.up:
+                more = self._pipe.recv(1 << 16, socket.MSG_DONTWAIT)
+                if not more:
+                    break
+                self._said += more
+                self.up = self._said.startswith(boot.BEGUN + boot.UP)
+        return self.up
+
+    def _unstarted(self, exitcode: Optional[int]) -> WorkerStartError:
+        reason = self._said[len(boot.BEGUN + boot.FAILED) :].decode(errors="replace")
+        if not self._said:
+            reason = f"{self._command[0]} ended and was no worker process: it is no Python, or cannot start as one"
+        return WorkerStartError(self._command, exitcode, reason)
 
     def _drop_lifeline(self) -> None:
         lifeline, self._lifeline = self._lifeline, None
@@ -197,21 +266,28 @@ class Worker:
 
 
 def start(target: channel.Target, name: str) -> Worker:
-    """Start a process that runs `target`; it is not up yet on return, and a message sent now waits in the pipe."""
-    # Imported for the first process: it costs 80 ms, which a program without parallel work need not pay.
-    from loky.backend.context import get_context
+    """Start a process that runs `target`; it is not up yet on return, and a message sent now waits in the pipe.
+
+    Raises
+    ------
+    WorkerStartError
+        When there is nothing to start.
+    """
+    from multiprocessing import process, resource_tracker
 
     if sys.platform == "win32":
         raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
-    ours, theirs = (channel.Pipe(fileno=end.detach()) for end in socket.socketpair())
-    lifeline, held = os.pipe()
+    authkey = bytes(process.current_process().authkey)
+    to_run = dumps(target, "the target of a pool")
+    told = boot.Told([*map(str, sys.argv)], name, os.getpid(), role.depth + 1, authkey, to_run)
+    executable = _executable()
+    ours, theirs = channel.pair()
+    lifeline, held = channel.one_way()
     try:
-        inherited = (channel.Inherited(theirs.fileno()), channel.Inherited(lifeline))
-        process = get_context("loky").Process(target=channel.run_child, args=(target, *inherited), name=name)
-        # Not process.start(): that also enters it in multiprocessing's table of children, which any thread that starts
-        # another waits for (and so takes the exit status), which the interpreter joins when it exits, and which a
-        # daemonic process may not add to.
-        pid: int = process._Popen(process).pid
+        command, pid = _spawn(executable, theirs.fileno(), lifeline, resource_tracker.getfd())
+        worker = Worker(pid, ours, held, command)
+        with contextlib.suppress(OSError):  # it has ended, which is found out when it is asked for something
+            ours.sendall(boot.message(boot.arm(lifeline, pid), surroundings.module_path(), told), channel.NO_SIGPIPE)
     except BaseException:
         ours.close()
         os.close(held)
@@ -219,7 +295,65 @@ def start(target: channel.Target, name: str) -> Worker:
     finally:
         theirs.close()
         os.close(lifeline)
-    return Worker(pid, ours, held)
+    return worker
+
+
+def _executable() -> str:
+    """Return the path of the Python to start, as multiprocessing has it."""
+    from multiprocessing import spawn
+
+    given = spawn.get_executable()
+    executable = os.fsdecode(given) if given else ""
+    if not executable:
+        raise WorkerStartError(("",), None, "this program does not know its Python")
+    if getattr(sys, "frozen", False) and executable == sys.executable:
+        # It would be this program once more, and run from the start.
+        raise WorkerStartError((executable,), None, "this is a frozen program, and no Python")
+    return executable
+
+
+def _spawn(executable: str, *inherited: int) -> Tuple[Tuple[str, ...], int]:
+    """Start an interpreter that has the descriptors `inherited` and the standard streams; return its command and id."""
+    import fcntl
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    numbers: List[int] = []
+    try:
+        for number in inherited:
+            # To be inherited under a number that nothing here has, so that no other child of this process gets it.
+            numbers.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+        actions: List[Any] = [(os.POSIX_SPAWN_DUP2, *numbers_) for numbers_ in zip(inherited, numbers)]
+        actions += [(os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()]
+        # Nodes do not read what is typed for the program; and where it has closed its other streams, what a node opens
+        # or prints must not go in their place.
+        closed = [number for number in (1, 2) if not _is_inheritable(number)]
+        actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, *closed)]
+        flags: List[str] = _args_from_interpreter_flags()
+        command = (executable, *flags, "-c", boot.FIRST, role.TOKEN, *map(str, numbers))
+        return command, os.posix_spawn(executable, command, {**os.environ}, file_actions=actions)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            raise
+        raise WorkerStartError((executable,), None, f"{executable}: {os.strerror(error.errno or 0)}") from error
+    finally:
+        for number in numbers:
+            os.close(number)
+
+
+def _inheritable() -> List[int]:
+    """Return the descriptors that a program started now would inherit, besides the standard streams."""
+    try:
+        names = os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
+    except OSError:
+        return []
+    return [number for number in map(int, names) if number > 2 and _is_inheritable(number)]
+
+
+def _is_inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -228,11 +362,8 @@ def sigint_held() -> Iterator[None]:
     if sys.platform != "win32":
         from multiprocessing import resource_tracker
 
-        from loky.backend import resource_tracker as loky_tracker
-
-        # Both start with the first process, and on older Pythons starting one unblocks SIGINT: have that behind us.
+        # It starts with the first process, and on older Pythons that unblocks SIGINT: have it behind us.
         resource_tracker.ensure_running()
-        loky_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             yield

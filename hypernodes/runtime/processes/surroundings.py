@@ -29,7 +29,7 @@ NATIVE_THREADS = (
 OWN = "hypernodes."
 """How the names of our own context variables begin, which say what encloses a step in this process."""
 
-Packed = Tuple[str, List[str], Dict[str, str], List[bytes], Sources]
+Packed = Tuple[str, List[str], Dict[str, str], List[bytes], Sources, Optional[str]]
 
 
 _guard = Guard()
@@ -44,7 +44,7 @@ class ChangedModules(Exception):
 
 
 def pack(context: contextvars.Context, threads: Optional[int], sources: Sources) -> bytes:
-    """Return working directory, module path, environment and context variables as bytes.
+    """Return working directory, module path, environment, context variables and start method as bytes.
 
     A numerical library in a worker may start so many `threads` unless the environment has a number for it; None leaves
     it alone. A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle
@@ -64,7 +64,7 @@ def pack(context: contextvars.Context, threads: Optional[int], sources: Sources)
         directory = ""
     limits = {} if threads is None else dict.fromkeys(NATIVE_THREADS, str(threads))
     environment = {**limits, **os.environ}
-    packed: Packed = (directory, list(sys.path), environment, variables, sources)
+    packed: Packed = (directory, module_path(), environment, variables, sources, start_method())
     return dumps(packed, "the surroundings of the run")
 
 
@@ -77,7 +77,7 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         As `check_modules`.
     """
     packed: Any = loads(data)
-    directory, path, environment, variables, sources = packed
+    directory, path, environment, variables, sources, method = packed
     check_modules(sources)
     if directory and directory != _directory():
         os.chdir(directory)
@@ -88,6 +88,10 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
     for name, text in environment.items():
         if os.environ.get(name) != text:
             os.environ[name] = text
+    if method is not None and method != start_method():
+        import multiprocessing
+
+        multiprocessing.set_start_method(method, force=True)
     context = contextvars.Context()
     for entry in variables:
         try:
@@ -112,6 +116,23 @@ def check_modules(sources: Sources) -> None:
     changed = stale(loaded)
     if changed:
         raise ChangedModules(changed)
+
+
+def module_path() -> List[str]:
+    """Return `sys.path` with the directories that its relative entries mean here, such as the '' of a notebook."""
+    # What is nowhere in the working directory is no path: editable installs put names of their own there.
+    return [
+        os.path.abspath(entry)
+        if isinstance(entry, str) and not os.path.isabs(entry) and (not entry or os.path.exists(entry))
+        else entry
+        for entry in sys.path
+    ]
+
+
+def start_method() -> Optional[str]:
+    """Return how `multiprocessing` starts processes here, where it was told or has decided."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return None if multiprocessing is None else multiprocessing.get_start_method(allow_none=True)
 
 
 def _directory() -> str:

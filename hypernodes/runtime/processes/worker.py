@@ -27,7 +27,7 @@ from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.places import in_items
-from hypernodes.runtime.processes import surroundings
+from hypernodes.runtime.processes import role, surroundings
 from hypernodes.runtime.processes.answers import packed_events, packed_results
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.failures import portable
@@ -98,28 +98,14 @@ def _listener(header: ParcelHeader) -> Any:
     return _LISTENERS[2 if header.collects else 1 if header.observed else 0]
 
 
-_siblings = 1
-"""Processes that may be at work beside this one, itself included; 1 in a program that no pool has started."""
-
-
-def share(workers: int) -> int:
-    """Return how many processes a pool of this process starts: in a worker only its part of as many as it asks for.
-
-    Nodes in worker processes may run pipelines whose nodes do the same. With a full pool in every worker four workers
-    would be 4 + 16 + 64 processes; like this each level has as many as the largest pool, or one for each above it.
-    """
-    return max(1, workers // _siblings)
-
-
 def server(workers: int) -> Callable[[Connection], None]:
     """Return the target of a pool of `workers` processes."""
-    return functools.partial(serve, siblings=workers * _siblings)
+    return functools.partial(serve, siblings=role.together(workers))
 
 
 def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer parcels until the pipe closes."""
-    global _siblings
-    _siblings = siblings
+    role.among(siblings)
     _services.connection = connection
     while _serve_one(connection):
         # By now nothing here refers to what came or went: large values are not kept while a worker waits.
@@ -147,8 +133,7 @@ def _serve_one(connection: Connection) -> bool:
 
 def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
     """Run one parcel in an executor of `workers` processes."""
-    global _siblings
-    _siblings = workers
+    role.among(workers)
     return answer(parts)
 
 
@@ -195,8 +180,9 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         missing = [digest for digest in needed if digest not in _received]
         if missing:
             return [encode(AnswerHeader(0, False, missing=missing)), b""]
-        program, code, shared, context = _unpacked(header)
-        received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
+        with role.reading():
+            program, code, shared, context = _unpacked(header)
+            received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
         place, scene, fixed, varying, count, flat = received
         rows: Iterable[Sequence[Any]] = zip(*[iter(flat)] * len(varying)) if varying else repeat((), count)
         slots: Slots = [None] * program.size

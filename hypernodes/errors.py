@@ -389,7 +389,7 @@ class NestedWorkersError(HyperNodesError, RuntimeError):
     """Workers asked for where each of them would ask for workers again, without end.
 
     By the code of a `module` (in `file`) that a worker process imports; with no module, by an object that one reads, or
-    in a pool that is `depth` levels deep within others.
+    when `depth` is not 0, so many levels of pools within pools.
     """
 
     module: str
@@ -397,11 +397,17 @@ class NestedWorkersError(HyperNodesError, RuntimeError):
     depth: int
 
     def __str__(self) -> str:
+        if self.depth:
+            return (
+                f"a pipeline runs in worker processes within worker processes, {self.depth} levels deep, and no deeper: it "
+                f"looks like runs within runs without end\n"
+                f"  fix: give the inner pipeline a backend in another mode, such as 'threaded'"
+            )
         if not self.module:
             return (
-                f"worker processes for a run within worker processes, {self.depth} levels deep: each would start others\n"
-                f"  fix: run it in the node that needs it, not while an object is read (__setstate__, __reduce__) nor "
-                f"without end from one level to the next; or give the inner pipeline a backend in mode 'threaded'"
+                "an object runs a pipeline in worker processes while it is unpickled (in __setstate__ or __reduce__), and "
+                "a worker process unpickles it: each would start others, without end\n"
+                "  fix: run that pipeline in the node that needs its result"
             )
         twin = (
             f"; or rename the file: {self.module!r} is a module of the standard library"

@@ -125,7 +125,6 @@ class PoolCourier:
             self._discard(worker)
             raise
         worker.learn([part.digest for part in parcel.parts])
-        self._refused.discard(parcel.key)
         self._busy[worker] = [parcel]
 
     def _not_taken(self, parcel: Parcel, gone: WorkerGone) -> None:
@@ -168,6 +167,7 @@ class PoolCourier:
         self._release_idle()
         if self._ended:
             ended, self._ended = self._ended, []
+            self._refused.difference_update([outcome.key for outcome in ended])
             return ended
         if not self._busy and not self._rung:
             # Every worker is with other runs, or there is nothing to send: the bell tells of both.
@@ -179,7 +179,11 @@ class PoolCourier:
             outcome = self._heard(worker)
             if outcome is not None:
                 outcomes.append(outcome)
-        return outcomes + self._late() if self._deadlines else outcomes
+        if self._deadlines:
+            outcomes += self._late()
+        if self._refused:
+            self._refused.difference_update([outcome.key for outcome in outcomes])
+        return outcomes
 
     def _ready(self, timeout: Optional[float]) -> List[Worker]:
         """Block until a worker has said something, or the bell was rung, or the time is up; return who has."""

@@ -273,7 +273,7 @@ def start(target: channel.Target, name: str) -> Worker:
     WorkerStartError
         When there is nothing to start.
     """
-    from multiprocessing import process, resource_tracker
+    from multiprocessing import process
 
     if sys.platform == "win32":
         raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
@@ -284,7 +284,7 @@ def start(target: channel.Target, name: str) -> Worker:
     ours, theirs = channel.pair()
     lifeline, held = channel.one_way()
     try:
-        command, pid = _spawn(executable, theirs.fileno(), lifeline, resource_tracker.getfd())
+        command, pid = _spawn(executable, theirs.fileno(), lifeline, _tracker())
         worker = Worker(pid, ours, held, command)
         with contextlib.suppress(OSError):  # it has ended, which is found out when it is asked for something
             ours.sendall(boot.message(boot.arm(lifeline, pid), surroundings.module_path(), told), channel.NO_SIGPIPE)
@@ -310,6 +310,17 @@ def _executable() -> str:
         # It would be this program once more, and run from the start.
         raise WorkerStartError((executable,), None, "this is a frozen program, and no Python")
     return executable
+
+
+def _tracker() -> int:
+    """Return the descriptor by which processes tell multiprocessing's resource tracker, the same for all, what is theirs."""
+    from multiprocessing import resource_tracker
+
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    if tracker._fd is None:  # else it was started, and if it has ended since, who needs it starts another and says so
+        tracker.ensure_running()
+    number: int = tracker._fd
+    return number
 
 
 def _spawn(executable: str, *inherited: int) -> Tuple[Tuple[str, ...], int]:
@@ -360,10 +371,9 @@ def _is_inheritable(number: int) -> bool:
 def sigint_held() -> Iterator[None]:
     """Keep Ctrl-C waiting in this thread, and in a process started meanwhile until that one is ready for it."""
     if sys.platform != "win32":
-        from multiprocessing import resource_tracker
-
+        _executable()  # before the tracker starts, which needs one as well
         # It starts with the first process, and on older Pythons that unblocks SIGINT: have it behind us.
-        resource_tracker.ensure_running()
+        _tracker()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             yield

@@ -21,6 +21,8 @@ DEEPEST = 10
 TOKEN = "--hypernodes-worker"
 """Stands in the command line of a worker, whichever program that is."""
 
+_TRACKER = "from multiprocessing.resource_tracker import main"
+
 depth = 0
 """How many pools this process is in, one within the other; 0 in a program that no pool has started."""
 
@@ -82,25 +84,26 @@ def check() -> None:
     """
     if threading.get_ident() in _readers:
         module, file = _imported() or ("", "")
-        raise NestedWorkersError(module, file, depth)
+        raise NestedWorkersError(module, file, 0)
     if depth >= DEEPEST:
         raise NestedWorkersError("", "", depth)
     if not depth and started_as_worker():
         imported = _imported()
         if imported is not None and imported[0] != "__main__":
-            raise NestedWorkersError(*imported, depth + 1)
+            raise NestedWorkersError(*imported, 0)
         reason = "this is what it ran in place of a worker process, and it asks for workers itself"
         raise WorkerStartError((sys.executable or "",), None, reason)
 
 
 @functools.lru_cache(maxsize=None)
 def started_as_worker() -> bool:
-    """Say whether a pool started this process, whatever became of it."""
+    """Say whether a pool started this process, whatever became of it; or the resource tracker, which starts first."""
     try:
-        with open("/proc/self/cmdline", "rb") as file:
-            return TOKEN.encode() in file.read().split(b"\0")
+        with open("/proc/self/cmdline", encoding="utf-8", errors="replace") as file:
+            line = file.read()
     except OSError:
-        return TOKEN in getattr(sys, "orig_argv", sys.argv)
+        line = "\0".join(getattr(sys, "orig_argv", sys.argv))
+    return f"\0{TOKEN}\0" in line or f"\0{_TRACKER}" in line
 
 
 def _imported() -> Optional[Tuple[str, str]]:

@@ -30,7 +30,7 @@ class Found(NamedTuple):
     """The path to a culprit, and the fault of pickling just that; no fault when everything pickles."""
 
     path: Tuple[str, ...]
-    fault: Optional[Exception]
+    fault: Optional[BaseException]
 
 
 class _Nowhere:
@@ -44,7 +44,7 @@ class _Suspect(NamedTuple):
 
     path: Tuple[str, ...]
     value: object
-    fault: Exception
+    fault: BaseException
     types: FrozenSet[type]
 
 
@@ -65,7 +65,9 @@ def find(value: object, new_pickler: Callable[..., Any]) -> Found:
     """
     try:
         return _Search(new_pickler).nearest(value)
-    except Exception:  # the objects searched run code of their own, and a report must not hide the first failure
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the objects searched run code of their own, and a report must not hide the first failure
         return Found((), None)
 
 
@@ -98,16 +100,18 @@ class _Search:
                     queue.append(next_suspect)
         return Found(_ending(suspect), suspect.fault)  # out of tries, or a ring in which each fails with the others
 
-    def fault(self, value: object) -> Optional[Exception]:
+    def fault(self, value: object) -> Optional[BaseException]:
         """Pickle `value`, and return what was raised."""
         self.tries -= 1
         try:
             self.new_pickler(_Nowhere(), 5).dump(value)
-        except Exception as fault:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # SystemExit, of an object's own __reduce__
             return fault
         return None
 
-    def failing(self, parts: List[Part]) -> Iterator[Tuple[str, object, Exception]]:
+    def failing(self, parts: List[Part]) -> Iterator[Tuple[str, object, BaseException]]:
         """Yield the parts that fail alone, by halving: a million items that are fine are not tried one by one."""
         if not parts or self.tries <= 0:
             return

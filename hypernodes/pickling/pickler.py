@@ -63,7 +63,9 @@ def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBu
         return file.getvalue()
     except MemoryError as fault:  # to search would pickle it all again
         raise NotPicklableError(subject, (), _worded(fault)) from fault
-    except Exception as fault:
+    except KeyboardInterrupt:  # by all we can know, Ctrl-C
+        raise
+    except BaseException as fault:  # also SystemExit, which would end the caller's run where a value is at fault
         found = find(value, _Pickler)
         raise _refusal(subject, found.path, found.fault or fault) from fault
 
@@ -77,8 +79,18 @@ def loads(data: bytes, buffers: Iterable[object] = ()) -> object:
         The pickle.
     buffers : iterable, optional
         Buffers that did not stay in it, in their order; the objects read are made of them and not of copies.
+
+    Raises
+    ------
+    Exception
+        Whatever the objects raise that are read, but a `pickle.UnpicklingError` for a SystemExit and the like.
     """
-    return pickle.loads(data, buffers=buffers)
+    try:
+        return pickle.loads(data, buffers=buffers)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as fault:
+        raise pickle.UnpicklingError(f"an object raised {_worded(fault)} while it was unpickled") from fault
 
 
 def culprit(value: object) -> Tuple[str, ...]:
@@ -134,7 +146,7 @@ def _edited_fix() -> str:
 def _worded(fault: BaseException) -> str:
     try:
         return f"{type(fault).__name__}: {fault}"
-    except Exception:  # a user's exception may fail to print
+    except (Exception, SystemExit):  # a user's exception may fail to print
         return type(fault).__name__
 
 

@@ -14,9 +14,11 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import pytest
+
+from hypernodes.runtime.processes import boot
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds until something that never comes is a failure
@@ -27,34 +29,62 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def run_script(tmp_path: Path, text: str, **options: Any) -> subprocess.Popen[str]:
     """Start a script that ends by itself; `options` are those of `subprocess.Popen`."""
     path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(text), encoding="utf-8")
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(path)],
-        cwd=str(tmp_path),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        **options,
-    )
-
-
-class Program:
-    """A running script; a context manager that leaves nothing of it behind."""
-
-    def __init__(self, tmp_path: Path, *texts: str) -> None:
-        path = tmp_path / "script.py"
-        path.write_text("".join(map(textwrap.dedent, texts)), encoding="utf-8")
-        self.folder = tmp_path
-        self._popen = subprocess.Popen(
+    Program.write(path, text)
+    with _leash() as (lent, hold):
+        program = subprocess.Popen(
             [sys.executable, "-W", "error", str(path)],
             cwd=str(tmp_path),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            encoding="utf-8",
+            pass_fds=lent,
+            **options,
         )
+        hold(program.pid)
+    return program
+
+
+_life, _held = os.pipe()  # the write end closes when this process is gone
+
+
+@contextlib.contextmanager
+def _leash() -> Iterator[Tuple[Sequence[int], Callable[[int], Any]]]:
+    """Let the kernel end a program with the tests, however they end: a descriptor for it to inherit, and what ties it."""
+    if sys.platform != "linux":
+        yield (), lambda pid: None
+        return
+    lent = os.open(f"/proc/self/fd/{_life}", os.O_RDONLY)  # not a duplicate: each program is tied by one of its own
+    try:
+        yield (lent,), lambda pid: boot.arm(lent, pid)
+    finally:
+        os.close(lent)
+
+
+class Program:
+    """A running script; a context manager that leaves nothing of it behind."""
+
+    def __init__(self, tmp_path: Path, *texts: str, path: Sequence[Path] = ()) -> None:
+        script = tmp_path / "script.py"
+        self.write(script, *texts)
+        self.folder = tmp_path
+        with _leash() as (lent, hold):
+            self._popen = subprocess.Popen(
+                [sys.executable, "-W", "error", str(script)],
+                cwd=str(tmp_path),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=lent,
+            )
+            hold(-self._popen.pid)  # its group
         self.pid = self._popen.pid
+
+    @staticmethod
+    def write(path: Path, *texts: str) -> None:
+        """Write a script, or a module beside it."""
+        path.write_text("".join(map(textwrap.dedent, texts)), encoding="utf-8")
 
     def __enter__(self) -> Program:
         return self

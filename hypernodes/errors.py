@@ -379,8 +379,8 @@ class WorkerStartError(HyperNodesError, RuntimeError):
         return (
             f"worker processes cannot start{code}: {lines[-1]}\n"
             f"  command: {' '.join(map(_one_line, self.command))}\n"
-            f"  fix: call multiprocessing.set_executable() with the path of a Python {version} that has the packages of "
-            f"this program (sys.executable is {sys.executable!r}), or use mode 'threaded'"
+            f"  fix: call multiprocessing.set_executable() with the path of a Python {version} that has the packages "
+            f"of this program (sys.executable is {sys.executable!r}), or use mode 'threaded'"
         ) + ("\n  it said:\n    " + "\n    ".join(lines) if len(lines) > 1 else "")
 
 
@@ -399,14 +399,14 @@ class NestedWorkersError(HyperNodesError, RuntimeError):
     def __str__(self) -> str:
         if self.depth:
             return (
-                f"a pipeline runs in worker processes within worker processes, {self.depth} levels deep, and no deeper: it "
-                f"looks like runs within runs without end\n"
+                f"a pipeline runs in worker processes within worker processes, {self.depth} levels deep, and no "
+                f"deeper: it looks like runs within runs without end\n"
                 f"  fix: give the inner pipeline a backend in another mode, such as 'threaded'"
             )
         if not self.module:
             return (
-                "an object runs a pipeline in worker processes while it is unpickled (in __setstate__ or __reduce__), and "
-                "a worker process unpickles it: each would start others, without end\n"
+                "an object runs a pipeline in worker processes while it is unpickled (in __setstate__ or __reduce__), "
+                "and a worker process unpickles it: each would start others, without end\n"
                 "  fix: run that pipeline in the node that needs its result"
             )
         twin = (

@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from hypernodes import LocalBackend
+
+# Jobs in the background of a shell ignore Ctrl-C from the start, and so would every program that the tests run.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline would be an assertion on time; a shared machine makes slow data generation no fault of ours.
 settings.register_profile(

@@ -50,7 +50,7 @@ _life, _held = os.pipe()  # the write end closes when this process is gone
 
 @contextlib.contextmanager
 def _leash() -> Iterator[Tuple[Sequence[int], Callable[[int], Any]]]:
-    """Let the kernel end a program with the tests, however they end: a descriptor for it to inherit, and what ties it."""
+    """Let the kernel end a program with the tests, however they end: a descriptor to inherit, and what ties it."""
     if sys.platform != "linux":
         yield (), lambda pid: None
         return

@@ -142,8 +142,8 @@ class LocalBackend:
 
     def courier(self) -> Any:
         """Return what carries the parcels of one run to worker processes."""
-        # Imported at the first parallel run: what processes need costs more to import than all the rest. And this first of
-        # all: it may be the import of the rest that leads here.
+        # Imported at the first parallel run: what processes need costs more to import than all the rest. This first of
+        # all, as it may be the import of the rest that leads here.
         from hypernodes.runtime.processes import role
 
         role.check()

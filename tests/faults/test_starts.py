@@ -58,31 +58,31 @@ def test_a_module_that_runs_a_pipeline_while_it_is_imported_is_named(tmp_path):
     """
     name, *note = said(tmp_path, text, eager="doubled()").splitlines()
     assert name == "NestedWorkersError eager eager.py"
-    assert note == ["raised while a worker process read what node 'double' of pipeline 'p' needs, item 0"]
+    assert note[0].startswith("raised while a worker process read what node 'double' of pipeline 'p' needs, item ")
 
 
 @linux
 def test_a_script_with_the_name_of_a_module_of_the_standard_library(tmp_path):
-    """Each worker that imports `glob` gets this file, down to the last level."""
+    """Each worker that imports `colorsys` gets this file."""
     Program.write(
-        tmp_path / "glob.py",
+        tmp_path / "colorsys.py",
         PIPELINE,
         """
         @node(output_name="y")
         def double(x):
-            import glob
+            import colorsys
             return 2 * x
 
         doubled()
         """,
     )
-    with Program(tmp_path, "import runpy; runpy.run_path('glob.py', run_name='__main__')") as program:
-        status, out, err = program.finish()
+    with Program(tmp_path, "import runpy; runpy.run_path('colorsys.py', run_name='__main__')") as program:
+        status, _, err = program.finish()
         assert_nothing_left(program.pid)
     assert status == 1
-    assert "module 'glob' (" in err
+    assert "module 'colorsys' (" in err
     if sys.version_info >= (3, 10):
-        assert "rename the file: 'glob' is a module of the standard library" in err
+        assert "rename the file: 'colorsys' is a module of the standard library" in err
 
 
 def test_threads_of_a_module_that_is_imported_come_so_deep_and_no_deeper(tmp_path):

@@ -8,8 +8,8 @@
     Worker.attend ◀══ "." begun, "+" up ═════════ prepare, then target(connection)
                   ◀══ "." begun, "-" and why ════ or it cannot
 
-Nothing is looked up before the parent's module path is there, so no file that lies in the working directory can stand in
-for a module of the standard library, unless it does so in the parent, too.
+Nothing is looked up before the parent's module path is there, so no file that lies in the working directory can stand
+in for a module of the standard library, unless it does so in the parent, too.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def message(armed: bool, path: List[str], told: Told) -> bytes:
 def arm(lifeline: int, pid: int) -> bool:
     """Have the kernel kill process `pid` when the write end of `lifeline` closes, which happens however we end.
 
-    The process has inherited the read end, and what is set here belongs to that, not to this process. It needs no GIL of
-    the child, which a node in native code may hold for minutes, and no thread, which would make every fork in a node the
-    fork of a multi-threaded process (a warning since Python 3.12). Without it (not on Linux, or in a sandbox that does
-    not know F_SETSIG) the child waits for the end of file in a thread.
+    The process has inherited the read end, and what is set here belongs to that, not to this process. It needs no GIL
+    of the child, which a node in native code may hold for minutes, and no thread, which would make every fork in a node
+    the fork of a multi-threaded process (a warning since Python 3.12). Without it (not on Linux, or in a sandbox that
+    does not know F_SETSIG) the child waits for the end of file in a thread.
     """
     import fcntl
 

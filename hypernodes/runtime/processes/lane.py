@@ -304,8 +304,8 @@ class ProcessLane:
 
     def _failed(self, shipment: Shipment, error: BaseException, in_items: bool = False, row: int = 0) -> None:
         """Take in a failure, of item `row`, or with `in_items` perhaps of any other. Under the lock."""
-        none = not self._collects or not isinstance(error, Exception) or self._run.schedule.stopped
-        if none or isinstance(error, WorkerStartError):  # what cannot start at all is no item's fault
+        collects = self._collects and not isinstance(error, WorkerStartError)  # which is no item's fault
+        if not collects or not isinstance(error, Exception) or self._run.schedule.stopped:
             self._given_up(shipment, error, row)
         elif in_items and shipment.count > 1:
             self._again.extend(shipment.pieces())

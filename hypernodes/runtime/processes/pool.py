@@ -239,8 +239,8 @@ _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    # Handlers that were registered before this one come after it, and may run pipelines. What they start is ended by the
-    # end of this process.
+    # Handlers that were registered before this one come after it, and may run pipelines. What they start is ended by
+    # the end of this process.
     for pool in list(_pools):
         pool.end_workers()
 

@@ -4,9 +4,9 @@
                        │
                        └─ end of file ─▶ waitpid ─▶ WorkerGone(exitcode)
 
-Processes start clean, find modules where the parent does, and never import the parent's `__main__`; `boot` says how. The
-parent keeps two descriptors for each, the pipe and the lifeline, and waits for a process id exactly once. They are not
-those of `multiprocessing`, whose table of children any thread that starts another waits for (and so takes the exit
+Processes start clean, find modules where the parent does, and never import the parent's `__main__`; `boot` says how.
+The parent keeps two descriptors for each, the pipe and the lifeline, and waits for a process id exactly once. They are
+not in the table of `multiprocessing`, whose children any thread that starts another waits for (and so takes the exit
 status), which the interpreter joins when it exits, and which a daemonic process may not add to.
 """
 
@@ -313,10 +313,10 @@ def _executable() -> str:
 
 
 def _tracker() -> int:
-    """Return the descriptor by which processes tell multiprocessing's resource tracker, the same for all, what is theirs."""
+    """Return the descriptor of multiprocessing's resource tracker, which is the same for all processes."""
     from multiprocessing import resource_tracker
 
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
     if tracker._fd is None:  # else it was started, and if it has ended since, who needs it starts another and says so
         tracker.ensure_running()
     number: int = tracker._fd

@@ -1,7 +1,7 @@
 """What this process is to the pools: a program, or a worker of how deep a pool; and whether it may have workers itself.
 
-A worker runs nodes, which may run pipelines in workers of their own. Before that, and in between, it imports modules and
-reads objects; were these to run pipelines, each new worker would do the same again, without end. So a thread that
+A worker runs nodes, which may run pipelines in workers of their own. Before that, and in between, it imports modules
+and reads objects; were these to run pipelines, each new worker would do the same again, without end. So a thread that
 imports or reads gets no workers, and pools nest so many levels deep and no deeper.
 """
 

@@ -20,7 +20,8 @@ def test_programs_end_with_the_tests_that_started_them(tmp_path):
         import os, pathlib, signal, time
         from scripts import Program
 
-        program = Program(pathlib.Path("inner").resolve(), "import os, time; os.fork(); os.write(1, b'x'); time.sleep(600)")
+        text = "import os, time; os.fork(); os.write(1, b'x'); time.sleep(600)"
+        program = Program(pathlib.Path("inner").resolve(), text)
         program.hear(b"xx")
         with open("pid", "w") as file:
             file.write(str(program.pid))

@@ -22,8 +22,9 @@ import threading
 import time
 from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
+import cloudpickle
+
 from hypernodes.errors import ClosedError, OptionError, WorkerStartError
-from hypernodes.pickling import dumps
 from hypernodes.runtime.processes import boot, channel, role, surroundings
 
 _REMEMBERED = 1024  # digests: several times what a worker keeps
@@ -278,7 +279,7 @@ def start(target: channel.Target, name: str) -> Worker:
     if sys.platform == "win32":
         raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
     authkey = bytes(process.current_process().authkey)
-    to_run = dumps(target, "the target of a pool")
+    to_run: bytes = cloudpickle.dumps(target)  # ours, so there is nothing that has to be worded for a user
     told = boot.Told([*map(str, sys.argv)], name, os.getpid(), role.depth + 1, authkey, to_run)
     executable = _executable()
     ours, theirs = channel.pair()

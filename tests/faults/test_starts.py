@@ -85,6 +85,7 @@ def test_a_script_with_the_name_of_a_module_of_the_standard_library(tmp_path):
         assert "rename the file: 'colorsys' is a module of the standard library" in err
 
 
+@pytest.mark.slow
 def test_threads_of_a_module_that_is_imported_come_so_deep_and_no_deeper(tmp_path):
     module = """
         def run():

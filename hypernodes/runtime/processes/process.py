@@ -21,6 +21,7 @@ from typing import Iterable, Iterator, List, Optional, Sequence, Set
 
 from hypernodes.errors import ClosedError, OptionError
 from hypernodes.runtime.processes import channel
+from hypernodes.runtime.processes.interpreter import environment
 
 _REMEMBERED = 1024  # digests: several times what a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
@@ -207,7 +208,9 @@ def start(target: channel.Target, name: str) -> Worker:
     lifeline, held = os.pipe()
     try:
         inherited = (channel.Inherited(theirs.fileno()), channel.Inherited(lifeline))
-        process = get_context("loky").Process(target=channel.run_child, args=(target, *inherited), name=name)
+        process = get_context("loky").Process(
+            target=channel.run_child, args=(target, *inherited), name=name, env=environment()
+        )
         # Not process.start(): that also enters it in multiprocessing's table of children, which any thread that starts
         # another waits for (and so takes the exit status), which the interpreter joins when it exits, and which a
         # daemonic process may not add to.

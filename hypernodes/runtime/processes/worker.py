@@ -255,6 +255,7 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextva
         # Another run, or a node of this process, may have left it looking otherwise.
         _surroundings.clear()
         _surroundings[:] = [of_surroundings, *surroundings.adopt(_received[header.surroundings])]
+        _services.catch_up()
     _, context, sources = _surroundings
     shared = [_kept_or(digest, owner, _loads_shared) for digest, owner in zip(header.shared, owners)]
     _received.move_to_end(header.program)

@@ -7,6 +7,7 @@ that a new process runs. Nothing here imports another module of the package: a w
     ──────                                          ──────────────
     pipe ══ count, bytes, sizes…, part, part… ═════ Connection.receive ─▶ target's loop ─▶ Connection.send
     lifeline ── held open, never written ─────────▶ its end of file kills the worker: the parent is gone
+    output ◀── what nodes print and log ─────────── Connection.output  (telling.py, hearing.py)
 
 A message is a head of two numbers, a size for each part, then the parts; all numbers have 8 bytes. One `sendmsg` hands
 it to the kernel uncopied. Two `recv` take a small message; a large one needs one more per part, each straight into the
@@ -142,9 +143,10 @@ def _read(pipe: socket.socket, size: int) -> bytes:
 
 
 class Connection:
-    """The worker's end of the pipe, given to the pool's `target`."""
+    """The worker's end of the pipe, given to the pool's `target`; `output` is the descriptor for what nodes print."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, output: int) -> None:
+        self.output = output
         self._pipe = pipe
         self._sending = threading.Lock()  # a target may report from several threads
 
@@ -185,7 +187,7 @@ class Inherited:
         return int, (spawning.duplicate_for_child(self.number),)
 
 
-def run_child(target: Target, pipe: int, lifeline: int) -> None:
+def run_child(target: Target, pipe: int, lifeline: int, output: int) -> None:
     """Run `target` in a new process, deaf to Ctrl-C and no longer than the parent lives."""
     # A terminal sends SIGINT to the workers too, and what it means is the parent's business. The parent started us with
     # it blocked, so that none could arrive before this line. A handler rather than SIG_IGN: programs that a node starts
@@ -193,9 +195,9 @@ def run_child(target: Target, pipe: int, lifeline: int) -> None:
     signal.signal(signal.SIGINT, _do_nothing)
     signal.siginterrupt(signal.SIGINT, False)  # nor may native code see its system calls interrupted
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    for number in (pipe, lifeline):
+    for number in (pipe, lifeline, output):
         os.set_inheritable(number, False)  # programs that a node starts must not keep the pipe open when we die
-    connection = Connection(Pipe(fileno=pipe))
+    connection = Connection(Pipe(fileno=pipe), output)
     os.register_at_fork(after_in_child=connection.close)  # neither must processes that a node forks
     die_with_parent(lifeline)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent went while we answered: tell nobody

@@ -5,7 +5,7 @@
                        └─ end of file ─▶ waitpid ─▶ WorkerGone(exitcode)
 
 Processes are loky's: they start clean, find modules where the parent does, and never import the parent's `__main__`.
-The parent keeps two descriptors for each, the pipe and the lifeline, and waits for a process id exactly once.
+The parent keeps three descriptors for each (pipe, lifeline, ear), and waits for a process id exactly once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Iterable, Iterator, List, Optional, Sequence, Set
 
 from hypernodes.errors import ClosedError, OptionError
 from hypernodes.runtime.processes import channel
+from hypernodes.runtime.processes.hearing import Ear
 from hypernodes.runtime.processes.interpreter import environment
 
 _REMEMBERED = 1024  # digests: several times what a worker keeps
@@ -52,10 +53,13 @@ class Worker:
         Digests of what this worker already holds, as far as is remembered; empty for a new process.
     spare : int
         Bytes that can be sent while the worker is at work, once: the pipe takes them whether or not somebody reads.
+    ear : Ear
+        Hears what nodes print and log there, also after it has ended.
     """
 
-    def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int) -> None:
+    def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int, ear: Ear) -> None:
         self.pid = pid
+        self.ear = ear
         self.fresh = True
         self.known: Set[str] = set()
         # A quarter: systems count what they need themselves, too.
@@ -172,8 +176,9 @@ class Worker:
         self._drop_lifeline()  # not the pipe: its number must not be reused while its user may be reading from it
 
     def drop(self) -> None:
-        """Close this side of both pipes."""
+        """Close this side of all pipes."""
         self._pipe.close()
+        self.ear.close()
         self._drop_lifeline()
 
     def disown(self) -> None:
@@ -206,8 +211,9 @@ def start(target: channel.Target, name: str) -> Worker:
         raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
     ours, theirs = (channel.Pipe(fileno=end.detach()) for end in socket.socketpair())
     lifeline, held = os.pipe()
+    heard, output = os.pipe()
     try:
-        inherited = (channel.Inherited(theirs.fileno()), channel.Inherited(lifeline))
+        inherited = [channel.Inherited(number) for number in (theirs.fileno(), lifeline, output)]
         process = get_context("loky").Process(
             target=channel.run_child, args=(target, *inherited), name=name, env=environment()
         )
@@ -218,11 +224,13 @@ def start(target: channel.Target, name: str) -> Worker:
     except BaseException:
         ours.close()
         os.close(held)
+        os.close(heard)
         raise
     finally:
         theirs.close()
         os.close(lifeline)
-    return Worker(pid, ours, held)
+        os.close(output)
+    return Worker(pid, ours, held, Ear(heard))
 
 
 @contextlib.contextmanager

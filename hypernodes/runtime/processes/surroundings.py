@@ -16,7 +16,7 @@ from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
 from hypernodes.pickling.modules import Guard, Sources, stale
 from hypernodes.runtime import libraries
-from hypernodes.runtime.processes import interpreter
+from hypernodes.runtime.processes import hearing, interpreter, telling
 
 NATIVE_THREADS = (
     "OMP_NUM_THREADS",
@@ -32,7 +32,16 @@ NATIVE_THREADS = (
 OWN = "hypernodes."
 """How the names of our own context variables begin, which say what encloses a step in this process."""
 
-_Packed = Tuple[str, List[str], Dict[str, str], List[bytes], Sources, Tuple[Dict[str, bytes], bytes], Tuple[Any, ...]]
+_Packed = Tuple[
+    str,
+    List[str],
+    Dict[str, str],
+    List[bytes],
+    Sources,
+    Tuple[Dict[str, bytes], bytes],
+    Tuple[Any, ...],
+    Tuple[Any, ...],
+]
 
 
 _guard = Guard()
@@ -69,7 +78,8 @@ def pack(context: contextvars.Context, threads: Optional[int], sources: Sources)
     environment = {**limits, **os.environ}
     # In a context like that of the run, where libraries may keep what they keep; a look at it may leave a trace.
     kept, own = context.copy().run(lambda: (libraries.packed(), tuple(interpreter.kept())))
-    packed: _Packed = (directory, list(sys.path), environment, variables, sources, kept, own)
+    audience = tuple(hearing.audience())
+    packed: _Packed = (directory, list(sys.path), environment, variables, sources, kept, own, audience)
     return pickle.dumps(packed, 5)
 
 
@@ -82,7 +92,7 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         As `check_modules`.
     """
     packed: _Packed = pickle.loads(data)
-    directory, path, environment, variables, sources, kept, own = packed
+    directory, path, environment, variables, sources, kept, own, audience = packed
     check_modules(sources)
     if directory and directory != _directory():
         os.chdir(directory)
@@ -97,6 +107,7 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
     if moved:
         interpreter.set_time_zone()
     interpreter.keep(interpreter.Kept(*own))
+    telling.follow(telling.Audience(*audience))
     context = contextvars.Context()
     for entry in variables:
         try:

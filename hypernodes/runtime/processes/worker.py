@@ -27,7 +27,7 @@ from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.places import in_items
-from hypernodes.runtime.processes import surroundings
+from hypernodes.runtime.processes import surroundings, telling
 from hypernodes.runtime.processes.answers import packed_events, packed_results
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.failures import portable
@@ -121,9 +121,11 @@ def serve(connection: Connection, siblings: int = 1) -> None:
     global _siblings
     _siblings = siblings
     _services.connection = connection
+    telling.install(connection.output)
     while _serve_one(connection):
         # By now nothing here refers to what came or went: large values are not kept while a worker waits.
         pass
+    telling.uninstall()
 
 
 def _serve_one(connection: Connection) -> bool:
@@ -239,7 +241,10 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
     partial = before is not None
-    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes], begun, partial)), payload]
+    header_back = AnswerHeader(
+        completed, ok, seconds, bool(events), [], [*sizes], begun, partial, told=telling.settle()
+    )
+    answered = [encode(header_back), payload]
     if events:
         answered.append(packed_events(events))
     if before is not None:

@@ -288,6 +288,10 @@ class NotPicklableError(HyperNodesError, TypeError):
         "__reduce__, or run this work with node_execution / map_execution = 'threaded'"
     )
 
+    def advise_loop(self, node: str) -> None:
+        """Say in the fix what a coroutine function can do that a plain one cannot: stay here, on the event loop."""
+        self.fix = f"@node(placement='loop') keeps the coroutine function {node!r} in this process; or {self.fix}"
+
     def __str__(self) -> str:
         trail = " → ".join((self.subject, *self.path))
         return f"cannot be sent to another process: {trail}\n  cause: {self.cause}\n  fix: {self.fix}"

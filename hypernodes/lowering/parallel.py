@@ -66,7 +66,12 @@ def pickled(program: Program, pipeline: str, stays: Optional[Callable[[pickle.Pi
 def _blame(steps: Sequence[PlanStep]) -> None:
     """Raise the error of the first step that does not pickle, named as the user knows it."""
     for step in calls_in(steps):
-        dumps(step.fn, f"node {step.name!r}")
+        try:
+            dumps(step.fn, f"node {step.name!r}")
+        except NotPicklableError as error:
+            if step.is_coroutine:
+                error.advise_loop(step.name)
+            raise
 
 
 def _program(bundle: Bundle) -> Program:

@@ -294,6 +294,24 @@ def calls_in(steps: Sequence[PlanStep]) -> Iterator[Step]:
                 yield from calls_in(bundle.steps)
 
 
+def reader_of(steps: Sequence[PlanStep], slot: int) -> Optional[Step]:
+    """Return the first call among steps that reads a slot, also by way of a map; None when none does."""
+    found: Optional[Step] = None
+    for step in steps:
+        if isinstance(step, Step):
+            found = step if any(argument.slot == slot for argument in step.arguments) else None
+        elif isinstance(step, MapStep):
+            inner = [axis.body_slot for axis in step.axes if axis.slot == slot]
+            inner += [body_slot for body_slot, outer in step.shared if outer == slot]
+            body = [each for bundle in step.body.bundles for each in bundle.steps]
+            found = next((reader for reader in (reader_of(body, each) for each in inner) if reader), None)
+        else:
+            found = reader_of([each for bundle in step.plan.bundles for each in bundle.steps], slot)
+        if found is not None:
+            return found
+    return None
+
+
 def output_path(step: Step) -> str:
     """Return what tells one call of a frame from the others: the path of its first output, names joined by dots."""
     return ".".join((*(step.scope.path if step.scope else ()), step.outputs[0]))

@@ -231,6 +231,7 @@ def _fault_alone(value: object) -> Optional[str]:
 _RULES: Dict[type, Callable[[_Pickler, Any], Any]] = {
     types.FunctionType: _Pickler.of_function,
     types.ModuleType: lambda pickler, module: pickler.of_module(module),
+    types.CodeType: lambda pickler, code: _with_file(pickler.dispatch_table[types.CodeType](code), code),
     standins.LruCached: _Pickler.of_cached,
     io.TextIOWrapper: _of_file,
     contextvars.ContextVar: lambda _, variable: reduced(variable, modules.would_be_found),
@@ -242,6 +243,13 @@ _RULES: Dict[type, Callable[[_Pickler, Any], Any]] = {
     weakref.WeakValueDictionary: lambda _, value: standins.reduced_container(value),
 }
 """How to reduce objects of exactly these types; classes of any metaclass are looked at besides."""
+
+
+def _with_file(reduced: Any, code: types.CodeType) -> Any:
+    """Return the reduction of code with its file in it, which cloudpickle leaves out, so that a traceback has lines."""
+    maker, arguments = reduced
+    file = "".join(code.co_filename)  # a copy: whether a text is one object must not show in the pickle
+    return maker, tuple([file if type(each) is str and each == "<dynamic-code>" else each for each in arguments])
 
 
 def _named(fn: Any) -> Tuple[Optional[str], object]:

@@ -15,6 +15,7 @@ from typing import Callable, List, Optional
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.interrupts import interruptible_await
+from hypernodes.runtime.libraries import alike
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.run import SEAT, Failures, Resources, Run, SlotZero, straight
 from hypernodes.runtime.services import Services
@@ -59,7 +60,8 @@ async def in_thread(work: Callable[[], None], stop: Callable[[BaseException], No
         finally:
             loop.call_soon_threadsafe(over.set)
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(seat,), name="hypernodes-seat", daemon=True)
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(alike(seat),), name="hypernodes-seat", daemon=True)
     stopped: List[BaseException] = []
 
     def stop_thread(error: BaseException) -> None:

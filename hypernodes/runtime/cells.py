@@ -10,13 +10,9 @@ import attrs
 
 from hypernodes.errors import NotPicklableError, WorkerDiedError
 from hypernodes.runtime.faults import said
-from hypernodes.runtime.processes.failures import portable, received
+from hypernodes.runtime.processes.failures import CAUSE, CONTEXT, completed, portable, received
 
 Item = Union[None, int, Tuple[int, ...]]
-
-# As the interpreter keeps them, whatever a class makes of the names.
-_CAUSE = BaseException.__dict__["__cause__"].__get__
-_CONTEXT = BaseException.__dict__["__context__"].__get__
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -79,7 +75,7 @@ def _forget_frames(error: BaseException) -> None:
         if each is not None and id(each) not in seen:
             seen.add(id(each))
             BaseException.with_traceback(each, None)
-            found += [_CAUSE(each), _CONTEXT(each), *getattr(each, "exceptions", ())]
+            found += [CAUSE(each), CONTEXT(each), *getattr(each, "exceptions", ())]
 
 
 def item_of(items: Tuple[int, ...]) -> Item:
@@ -142,5 +138,4 @@ def _dotted(item: Item) -> str:
 
 
 def _unpacked(node: str, item: Item, error: bytes, text: str) -> Failure:
-    exception = received(error)
-    return Failure(node, item, exception, text)
+    return Failure(node, item, received(error), completed(text))

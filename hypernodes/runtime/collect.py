@@ -12,7 +12,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 from hypernodes.events.event import NODE_ERROR, NODE_OVER, FrameKey
 from hypernodes.lowering.plan import MapStep, PlanStep, Step
 from hypernodes.runtime.cells import Failure, broken, column_of, failed
-from hypernodes.runtime.faults import add_note, note_text, tidy
+from hypernodes.runtime.faults import add_note, annotate, note_text, tidy
 from hypernodes.runtime.frames import Chunk
 from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import Awaited, Fill, Instruction
@@ -177,5 +177,5 @@ def _items(frame: FrameKey) -> Tuple[int, ...]:
 def _failure(step: PlanStep, slots: Slots, error: Exception) -> Failure:
     scene: Scene = slots[0]
     items = _items(scene.frame)
-    add_note(error, note_text(step, slots, tidy(".".join(scene.path)), items))
+    annotate(error, step, slots, tidy(".".join(scene.path)), items)
     return failed(step.name, items, error)

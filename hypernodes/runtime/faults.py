@@ -12,12 +12,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.interpreter import Slots, StepFailed
+from hypernodes.runtime.processes.memory import maps_shared
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 3
 
 
+_READ_ONLY = re.compile("read-only|WRITEABLE")  # numpy's, pandas', Cython's and memoryview's words
 _PARTICULARS = re.compile(", (?:item|inputs) ")
 
 
@@ -93,8 +95,31 @@ def located(
         steps, slots = steps_of(map_step.body), inner
     step = _defining(steps, error.out)
     if step is not None:
-        add_note(error.error, note_text(step, slots, tidy(pipeline), items))
+        annotate(error.error, step, slots, tidy(pipeline), items)
     return error.error
+
+
+def annotate(error: BaseException, step: PlanStep, slots: Slots, pipeline: str, items: Tuple[int, ...]) -> None:
+    """Add notes to what a step raised: where that was, and why, where only this package knows."""
+    add_note(error, note_text(step, slots, pipeline, items))
+    if maps_shared() and isinstance(error, (ValueError, TypeError)) and _READ_ONLY.search(said(error)):
+        arguments = step.arguments if isinstance(step, Step) else ()
+        names = [each.parameter for each in arguments if _is_read_only(slots[each.slot])]
+        what = " and ".join(map(repr, names)) or "a large value"
+        example = names[0] if names else "value"
+        add_note(
+            error,
+            f"{what} is the same for all items, and in a worker process a view of memory that all of them read, so "
+            f"that nobody can write to it; change a copy ({example} = {example}.copy()), "
+            f"or run this work with node_execution / map_execution = 'threaded'",
+        )
+
+
+def _is_read_only(value: Any) -> bool:
+    try:
+        return not value.flags.writeable
+    except Exception:  # no array
+        return False
 
 
 def inside(pipeline: str, step: PlanStep) -> str:

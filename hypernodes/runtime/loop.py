@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.context import Begun, InContext
 from hypernodes.runtime.interpreter import StepFailed
+from hypernodes.runtime.libraries import alike, kept_by_thread, put
 from hypernodes.runtime.stops import is_stop
 
 if TYPE_CHECKING:
@@ -36,9 +37,16 @@ class LoopThread:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._serve, args=(self._loop,), name=self._name, daemon=True)
+                serve = alike(self._serve)
+                self._thread = threading.Thread(target=serve, args=(self._loop,), name=self._name, daemon=True)
                 self._thread.start()
             return self._loop
+
+    def catch_up(self) -> None:
+        """Let libraries keep for the loop's thread, which may be older than this run, what they keep for this one."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(put, kept_by_thread(defaults=True))
 
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread is this one."""

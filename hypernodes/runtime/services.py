@@ -37,6 +37,10 @@ class Services(Stops):
         """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
         return self._loop or self._thread.loop()
 
+    def catch_up(self) -> None:
+        """Let the thread of that loop follow this one in what libraries keep for each."""
+        self._thread.catch_up()
+
     def wait_for(self, coroutine: Any) -> Any:
         """Return the result of a coroutine, from a thread that is not the loop's."""
         waiting = self._waiting = Waiting(coroutine, self.loop())

@@ -24,6 +24,7 @@ from typing import Any, Callable, Generator, Iterator, List, Optional
 from hypernodes.lowering.plan import INLINE
 from hypernodes.runtime.feed import Delivery, Feed, Row
 from hypernodes.runtime.interpreter import Slots, StepFailed, execute
+from hypernodes.runtime.libraries import alike
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener, frame_slots
 from hypernodes.runtime.run import Failures, Resources, Run, SlotZero
@@ -171,7 +172,8 @@ class _Seat:
         self._run = run
         self._over = over
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._work,), name="hypernodes-seat", daemon=True)
+        work = alike(self._work)
+        self._thread = threading.Thread(target=context.run, args=(work,), name="hypernodes-seat", daemon=True)
 
     def start(self) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, List, Optional, Set
 
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.interpreter import execute
+from hypernodes.runtime.libraries import alike, kept_by_thread, lent
 
 if TYPE_CHECKING:
     from hypernodes.runtime.frames import Task
@@ -28,6 +29,7 @@ class ThreadLanes:
         self._run = run
         self._limit = limit
         self.executor = executor
+        self._kept = kept_by_thread() if executor is not None else ()
         self._threads: List[threading.Thread] = []
         self._futures: Set[Future[None]] = set()
         self._work = threading.Condition(run.lock)
@@ -54,11 +56,12 @@ class ThreadLanes:
         self._count += 1
         try:
             if self.executor is None:
-                thread = threading.Thread(target=self._lane, name=f"hypernodes-{self._count}", daemon=True)
+                lane = alike(self._lane)
+                thread = threading.Thread(target=lane, name=f"hypernodes-{self._count}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
             else:
-                future = self.executor.submit(self._lane)
+                future = self.executor.submit(self._lent_lane)
                 self._futures.add(future)
                 future.add_done_callback(self._futures.discard)  # a run without end has lanes without end
         except RuntimeError:
@@ -102,6 +105,10 @@ class ThreadLanes:
         for future in list(self._futures):
             if not future.cancel():
                 future.exception()
+
+    def _lent_lane(self) -> None:
+        with lent(self._kept):
+            self._lane()
 
     def _lane(self) -> None:
         run = self._run

@@ -723,3 +723,71 @@ def test_unusual_exceptions_come_out(pair, error):
         pipeline.run({"x": 1})
     with pytest.raises(error):
         pipeline.map({"x": [1, 2]}, "x")
+
+
+# -- coroutine functions may stay where their clients are -------------------------------------------------------------
+
+
+class Client:
+    def __reduce__(self):
+        raise TypeError("holds a connection")
+
+
+def test_what_a_coroutine_function_reads_may_stay_here():
+    """The fix names placement="loop", and it works."""
+
+    async def fetch(x, session):
+        return x
+
+    for pair in (("parallel", "sequential"), ("sequential", "parallel"), ("parallel", "parallel")):
+        with LocalBackend(*pair, max_workers=1) as backend:
+            pipeline = Pipeline(nodes=[node(output_name="y")(fetch)], backend=backend)
+            for inputs in ({"x": [1], "session": Client()}, {"x": [1], "session": [Client()]}):
+                axes = ["x"] if type(inputs["session"]) is Client else ["x", "session"]
+                with pytest.raises(NotPicklableError) as caught:
+                    pipeline.map(inputs=inputs, map_over=axes)
+                assert "@node(placement='loop')" in caught.value.fix
+                assert "'session'" in caught.value.subject
+                assert "node 'fetch'" in caught.value.subject
+            pinned = Pipeline(nodes=[node(output_name="y", placement="loop")(fetch)], backend=backend)
+            assert pinned.map(inputs={"x": [1], "session": Client()}, map_over="x")["y"] == [1]
+
+
+def test_the_node_that_reads_it_is_named_also_behind_others():
+    async def fetch(ready, session):
+        return ready
+
+    def prepare(x):
+        return x + 1
+
+    nodes = [node(output_name="ready")(prepare), node(output_name="y")(fetch)]
+    with LocalBackend("parallel", "parallel", max_workers=1) as backend:
+        pipeline = Pipeline(nodes=nodes, backend=backend)
+        for action in (
+            lambda: pipeline.run(inputs={"x": 1, "session": Client()}),
+            lambda: pipeline.map(inputs={"x": [1], "session": Client()}, map_over="x"),
+        ):
+            with pytest.raises(NotPicklableError) as caught:
+                action()
+            assert "node 'fetch'" in caught.value.subject
+            assert "@node(placement='loop')" in caught.value.fix
+
+
+def test_what_a_coroutine_function_refers_to_may_stay_here():
+    held = Client()
+
+    async def fetch(x):
+        return held
+
+    with LocalBackend("parallel", max_workers=1) as backend:
+        with pytest.raises(NotPicklableError) as caught:
+            Pipeline(nodes=[node(output_name="y")(fetch)], backend=backend).run(inputs={"x": 1})
+        assert "@node(placement='loop')" in caught.value.fix
+        pinned = Pipeline(nodes=[node(output_name="y", placement="loop")(fetch)], backend=backend)
+        assert pinned.run(inputs={"x": 1})["y"] is held
+
+
+def test_a_plain_function_gets_no_such_advice():
+    with LocalBackend("parallel", max_workers=1) as backend, pytest.raises(NotPicklableError) as caught:
+        Pipeline(nodes=[node(output_name="y")(lambda session: 1)], backend=backend).run(inputs={"session": Client()})
+    assert "loop" not in caught.value.fix

@@ -16,6 +16,7 @@ import sys
 import threading
 
 import pytest
+from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.pickling import loads
@@ -453,6 +454,41 @@ def test_what_items_share_is_read_only_in_workers_and_says_so(backend):
     with pytest.raises(ValueError, match="read-only"):
         run(overwrite, backend, x=[1, 2], fixed=fixed)
     assert fixed[0] == 0
+
+
+def overwrite_inside(x, view):
+    view[0] = x
+
+
+@needs_numpy
+def test_the_note_says_why_and_what_to_do(backend):
+    """Also where failures are collected, and where the node was given a view that another made of it."""
+    fixed = np.zeros(1 << 20)
+    with pytest.raises(ValueError, match="read-only") as caught:
+        run(overwrite, backend, x=[1, 2], fixed=fixed)
+    note = notes_of(caught.value)[-1]
+    assert note.startswith("'fixed' is the same for all items")
+    assert "fixed = fixed.copy()" in note
+
+    def view(fixed):
+        return fixed[10:]
+
+    nodes = [node(output_name="view")(view), node(output_name="y")(overwrite_inside)]
+    result = Pipeline(nodes=nodes, backend=backend).map(
+        inputs={"x": [1], "fixed": fixed}, map_over="x", error_policy="collect"
+    )
+    assert "view = view.copy()" in notes_of(result.failures[0].exception)[-1]
+
+
+@needs_numpy
+def test_what_the_user_made_read_only_is_nothing_to_explain(backend):
+    fixed = np.zeros(10)
+    fixed.setflags(write=False)
+    for mode in ("sequential", "threaded"):
+        pipeline = Pipeline(nodes=[node(output_name="y")(overwrite)], backend=LocalBackend(map_execution=mode))
+        with pytest.raises(ValueError, match="read-only") as caught:
+            pipeline.map(inputs={"x": [1], "fixed": fixed}, map_over="x")
+        assert len(notes_of(caught.value)) == 1
 
 
 def add_in_place(x):

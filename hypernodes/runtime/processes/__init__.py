@@ -3,5 +3,6 @@
 In this process `lane` feeds the workers for one run, in sizes that `chunks` says, as `shipments` that `packing` makes
 parcels of; `couriers` carry those over a `pool` of `process`es, where runs take `turns`, or over an executor. In the
 child `worker` answers, and `rows` is its loop. Between the two: `wire` says what crosses, `channel` how, `memory` keeps
-large buffers out of it, `failures` are exceptions on their way, `surroundings` what a function sees besides arguments.
+large buffers out of it, `failures` are exceptions on their way, `surroundings` (with `interpreter`) what a function
+sees besides arguments, `telling` is what nodes print and log, and `hearing` shows it here.
 """

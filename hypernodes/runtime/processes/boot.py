@@ -33,7 +33,7 @@ import sys
 if sys.path[:1] == [""]:
     del sys.path[0]
 import _thread, marshal, posix  # all built in
-pipe, lifeline, tracker = map(int, sys.argv[2:5])
+pipe, lifeline, output, tracker = map(int, sys.argv[2:6])
 
 def read(size):
     data = b""
@@ -62,7 +62,7 @@ if not armed:
     _thread.start_new_thread(wait_for_parent, ())
 try:
     from hypernodes.runtime.processes import boot
-    run = boot.prepare(pipe, lifeline, tracker, told)
+    run = boot.prepare(pipe, lifeline, output, tracker, told)
 except BaseException as error:
     reason = type(error).__name__ + ": " + str(error)
     try:
@@ -117,7 +117,7 @@ def arm(lifeline: int, pid: int) -> bool:
 # -- in the new process -----------------------------------------------------------------------------------------------
 
 
-def prepare(pipe: int, lifeline: int, tracker: int, told: Any) -> Callable[[], None]:
+def prepare(pipe: int, lifeline: int, output: int, tracker: int, told: Any) -> Callable[[], None]:
     """Make a new process a worker, deaf to Ctrl-C; return what runs its target."""
     # A terminal sends SIGINT to the workers too, and what it means is the parent's business. The parent started us with
     # it blocked, so that none could arrive before this line. A handler rather than SIG_IGN: programs that a node starts
@@ -125,7 +125,7 @@ def prepare(pipe: int, lifeline: int, tracker: int, told: Any) -> Callable[[], N
     signal.signal(signal.SIGINT, _do_nothing)
     signal.siginterrupt(signal.SIGINT, False)  # nor may native code see its system calls interrupted
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    for number in (pipe, lifeline, tracker):
+    for number in (pipe, lifeline, output, tracker):
         os.set_inheritable(number, False)  # programs that a node starts must not keep the pipe open when we die
     told = Told(*told)
     role.enter(told.depth)
@@ -133,7 +133,7 @@ def prepare(pipe: int, lifeline: int, tracker: int, told: Any) -> Callable[[], N
         sys.argv[:] = told.argv
         _be_known_to_multiprocessing(told, lifeline, tracker)
         target: Target = pickle.loads(told.target)
-    connection = Connection(Pipe(fileno=pipe))
+    connection = Connection(Pipe(fileno=pipe), output)
     os.register_at_fork(after_in_child=connection.close)  # neither must processes that a node forks
 
     def run() -> None:

@@ -7,6 +7,7 @@ package: a worker waits for every import.
     ──────                                          ──────────────
     pipe ══ count, bytes, sizes…, part, part… ═════ Connection.receive ─▶ target's loop ─▶ Connection.send
     lifeline ── held open, never written ─────────▶ its end of file kills the worker: the parent is gone
+    output ◀── what nodes print and log ─────────── Connection.output  (telling.py, hearing.py)
 
 The sockets are those of the interpreter, below the module `socket`: gevent and eventlet put others there, which never
 block and which wait where they should not. `ready` waits as they want it, so that the rest of such a program goes on.
@@ -186,9 +187,10 @@ def _read(pipe: socket.socket, size: int) -> bytes:
 
 
 class Connection:
-    """The worker's end of the pipe, given to the pool's `target`."""
+    """The worker's end of the pipe, given to the pool's `target`; `output` is the descriptor for what nodes print."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, output: int) -> None:
+        self.output = output
         self._pipe = pipe
         self._sending = threading.Lock()  # a target may report from several threads
 

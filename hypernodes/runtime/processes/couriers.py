@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -14,6 +15,7 @@ from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
 from hypernodes.errors import ChangedModuleError
 from hypernodes.runtime.processes import channel
 from hypernodes.runtime.processes import worker as worker_module
+from hypernodes.runtime.processes.hearing import show
 from hypernodes.runtime.processes.memory import take
 from hypernodes.runtime.processes.pool import Worker, WorkerGone, WorkerPool
 from hypernodes.runtime.processes.wire import (
@@ -175,8 +177,8 @@ class PoolCourier:
         elif self._deadlines:
             timeout = self._until_deadline(timeout)
         outcomes: List[Outcome] = []
-        for worker in self._ready(timeout):
-            outcome = self._heard(worker)
+        for worker, answers in self._ready(timeout):
+            outcome = self._heard(worker) if answers else self._overheard(worker)
             if outcome is not None:
                 outcomes.append(outcome)
         if self._deadlines:
@@ -185,25 +187,41 @@ class PoolCourier:
             self._refused.difference_update([outcome.key for outcome in outcomes])
         return outcomes
 
-    def _ready(self, timeout: Optional[float]) -> List[Worker]:
-        """Block until a worker has said something, or the bell was rung, or the time is up; return who has."""
+    def _ready(self, timeout: Optional[float]) -> List[Tuple[Worker, bool]]:
+        """Block until a worker has said something, or the bell was rung, or the time is up.
+
+        Return who has, and whether it is an answer or a notice, or else what a node prints.
+        """
         by_descriptor = {worker.fileno(): worker for worker in self._busy}
+        listening = {worker.ear.fileno(): worker for worker in self._busy if worker.ear.fileno() >= 0}
         starting = [worker for worker in self._busy if not worker.up]
         if starting:
             timeout = min(_LOOK, math.inf if timeout is None else timeout)
-        found = [worker for worker in starting if worker.is_overdue()]
+        found = [(worker, True) for worker in starting if worker.is_overdue()]
         if found:
             return found
-        for descriptor in channel.ready([self._bell, *by_descriptor], timeout):
+        for descriptor in channel.ready([self._bell, *by_descriptor, *listening], timeout):
             if descriptor == self._bell:
                 os.read(self._bell, 4096)
                 self._rung = False
+            elif descriptor in listening:
+                found.append((listening[descriptor], False))
             else:
-                found.append(by_descriptor[descriptor])
-        return found
+                found.append((by_descriptor[descriptor], True))
+        return sorted(found, key=itemgetter(1))  # what was printed before an answer comes before it
+
+    def _overheard(self, worker: Worker) -> Optional[Outcome]:
+        """Show what nodes print and log; when that fails, so does the parcel that the worker is at work on."""
+        try:
+            show(worker.ear.hear())
+        except Exception as error:
+            return Outcome(self._lose(worker).key, [], error)
+        return None
 
     def _heard(self, worker: Worker) -> Optional[Outcome]:
         """Read what a worker says, and give it more; return how the parcel it was at work on ended, if it has."""
+        if worker not in self._busy:
+            return None  # it was lost by what it printed
         parcel = self._busy[worker][0]
         try:
             if not worker.up:
@@ -281,6 +299,8 @@ class PoolCourier:
         if len(answer) == 1:  # a notice
             return Outcome(parcel.key, answer, None), None
         header = decode_answer(answer[0])
+        if header.told:
+            show(worker.ear.hear())
         try:
             (memory,) = take(fds, header.sizes)
         except OSError as error:
@@ -310,7 +330,12 @@ class PoolCourier:
     def _discard(self, worker: Worker) -> None:
         self._mapped.pop(worker, None)
         self._attempts.pop(worker, None)
-        self._pool.discard(worker)
+        worker.kill()
+        try:
+            with contextlib.suppress(Exception):  # there is something worse to tell
+                show(worker.ear.hear())
+        finally:
+            self._pool.discard(worker)
 
     def entered(self) -> bool:
         return self._pool.entered()
@@ -336,7 +361,7 @@ class PoolCourier:
     def abandon(self) -> None:
         self._pool.leave(self)
         for worker in self._busy:
-            self._pool.discard(worker)
+            self._discard(worker)
         self._busy.clear()
         self._waiting.clear()
         self._ended.clear()

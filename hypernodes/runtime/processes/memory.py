@@ -88,7 +88,9 @@ class Segment:
 
     def shared(self) -> List[memoryview]:
         """Return the buffers, read-only, in the very memory that other processes read."""
-        return self._cut(self._map(mmap.ACCESS_READ))
+        mapping = self._map(mmap.ACCESS_READ)
+        _read_only.add(mapping)
+        return self._cut(mapping)
 
     def private(self) -> Sequence[Buffer]:
         """Return the buffers as memory of this process: it may write to them and nobody else will see it."""
@@ -263,6 +265,11 @@ def _equal(one: memoryview, other: memoryview) -> bool:
     )
 
 
+def maps_shared() -> bool:
+    """Return whether this process maps memory that other processes read as well, and so must not write to it."""
+    return bool(_read_only)
+
+
 def count_mapped() -> int:
     """Return how many mappings are in use in this process."""
     return len(_mapped)
@@ -306,6 +313,7 @@ def _unnamed() -> int:
 
 _open: weakref.WeakSet[Segment] = weakref.WeakSet()
 _mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_read_only: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # of them, those that other processes read as well
 
 
 def _after_fork() -> None:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
-from hypernodes.lowering.plan import Bundle, MapStep
+from hypernodes.lowering.plan import Bundle, MapStep, reader_of
 from hypernodes.pickling import dumps
 from hypernodes.runtime.frames import Chunk, MapRun, Task
 from hypernodes.runtime.interpreter import Slots
@@ -83,10 +83,11 @@ class Packer:
         try:
             packed = self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, shipment.count, flat))
         except NotPicklableError:
-            names = [shipment.linked.plan.slots[bundle.imports[position]].name for position in sent.varying]
+            slots = [bundle.imports[position] for position in sent.varying]
             for number, value in enumerate(flat):
-                row, column = divmod(number, len(names))
-                dumps(value, f"{names[column]!r} of item {first + row} for {_readers(bundle)}")
+                row, column = divmod(number, len(slots))
+                name = shipment.linked.plan.slots[slots[column]].name
+                _check(value, f"{name!r} of item {first + row} for node %r", bundle, slots[column])
             raise
         map_run.weight = (packed.nbytes // shipment.count, map_run.weight[1])
         return packed
@@ -200,8 +201,16 @@ def _blame(shipment: Shipment, values: Sequence[Any]) -> None:
     """Raise the error of the first value that does not pickle, named as the user knows it."""
     slots, bundle = shipment.linked.plan.slots, shipment.bundle
     for slot, value in zip(bundle.imports, values):
-        dumps(value, f"{slots[slot].name!r}, which {_readers(bundle)} reads")
+        _check(value, f"{slots[slot].name!r}, which node %r reads", bundle, slot)
 
 
-def _readers(bundle: Bundle) -> str:
-    return "node " + " and ".join(repr(step.name) for step in bundle.steps[:1])
+def _check(value: object, subject: str, bundle: Bundle, slot: int) -> None:
+    """Raise the error of a value that does not pickle; `subject` has a place for the name of the node that reads it."""
+    reader = reader_of(bundle.steps, slot)
+    name = bundle.steps[0].name if reader is None else reader.name
+    try:
+        dumps(value, subject % name)
+    except NotPicklableError as error:
+        if reader is not None and reader.is_coroutine:
+            error.advise_loop(name)
+        raise

@@ -5,7 +5,7 @@
                        └─ end of file ─▶ waitpid ─▶ WorkerGone(exitcode)
 
 Processes start clean, find modules where the parent does, and never import the parent's `__main__`; `boot` says how.
-The parent keeps two descriptors for each, the pipe and the lifeline, and waits for a process id exactly once. They are
+The parent keeps three descriptors for each (pipe, lifeline, ear), and waits for a process id exactly once. They are
 not in the table of `multiprocessing`, whose children any thread that starts another waits for (and so takes the exit
 status), which the interpreter joins when it exits, and which a daemonic process may not add to.
 """
@@ -26,6 +26,8 @@ import cloudpickle
 
 from hypernodes.errors import ClosedError, OptionError, WorkerStartError
 from hypernodes.runtime.processes import boot, channel, role, surroundings
+from hypernodes.runtime.processes.hearing import Ear
+from hypernodes.runtime.processes.interpreter import environment
 
 _REMEMBERED = 1024  # digests: several times what a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
@@ -59,12 +61,15 @@ class Worker:
         Digests of what this worker already holds, as far as is remembered; empty for a new process.
     spare : int
         Bytes that can be sent while the worker is at work, once: the pipe takes them whether or not somebody reads.
+    ear : Ear
+        Hears what nodes print and log there, also after it has ended.
     up : bool
         Whether it has said that its target runs.
     """
 
-    def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int, command: Tuple[str, ...] = ()) -> None:
+    def __init__(self, pid: int, pipe: channel.Pipe, lifeline: int, ear: Ear, command: Tuple[str, ...] = ()) -> None:
         self.pid = pid
+        self.ear = ear
         self.fresh = True
         self.up = False
         self._said = b""  # before it was up
@@ -222,8 +227,9 @@ class Worker:
         self._drop_lifeline()  # not the pipe: its number must not be reused while its user may be reading from it
 
     def drop(self) -> None:
-        """Close this side of both pipes."""
+        """Close this side of all pipes."""
         self._pipe.close()
+        self.ear.close()
         self._drop_lifeline()
 
     def disown(self) -> None:
@@ -284,18 +290,21 @@ def start(target: channel.Target, name: str) -> Worker:
     executable = _executable()
     ours, theirs = channel.pair()
     lifeline, held = channel.one_way()
+    heard, output = channel.one_way()
     try:
-        command, pid = _spawn(executable, theirs.fileno(), lifeline, _tracker())
-        worker = Worker(pid, ours, held, command)
+        command, pid = _spawn(executable, theirs.fileno(), lifeline, output, _tracker())
+        worker = Worker(pid, ours, held, Ear(heard), command)
         with contextlib.suppress(OSError):  # it has ended, which is found out when it is asked for something
             ours.sendall(boot.message(boot.arm(lifeline, pid), surroundings.module_path(), told), channel.NO_SIGPIPE)
     except BaseException:
         ours.close()
         os.close(held)
+        os.close(heard)
         raise
     finally:
         theirs.close()
         os.close(lifeline)
+        os.close(output)
     return worker
 
 
@@ -340,9 +349,10 @@ def _spawn(executable: str, *inherited: int) -> Tuple[Tuple[str, ...], int]:
         # or prints must not go in their place.
         closed = [number for number in (1, 2) if not _is_inheritable(number)]
         actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, *closed)]
-        flags: List[str] = _args_from_interpreter_flags()
+        # What the environment says beside it is ours, and has to be heard.
+        flags = [{"-I": "-s"}.get(flag, flag) for flag in _args_from_interpreter_flags() if flag != "-E"]
         command = (executable, *flags, "-c", boot.FIRST, role.TOKEN, *map(str, numbers))
-        return command, os.posix_spawn(executable, command, {**os.environ}, file_actions=actions)
+        return command, os.posix_spawn(executable, command, {**os.environ, **environment()}, file_actions=actions)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
             raise

@@ -1,19 +1,22 @@
 """What a function may see beside its arguments in, bytes out; and in a worker process the same the other way round.
 
-A warm worker was started before the caller changed directory, extended `sys.path`, set an environment variable or a
-context variable; a node has to see these wherever it runs, so they travel with the run.
+A warm worker was started before the caller changed directory, extended `sys.path`, set an environment variable, a
+context variable or the precision of decimals; a node has to see these wherever it runs, so they travel with the run.
 """
 
 from __future__ import annotations
 
 import contextvars
 import os
+import pickle
 import sys
 from typing import Any, Dict, List, Optional, Tuple, cast
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
 from hypernodes.pickling.modules import Guard, Sources, stale
+from hypernodes.runtime import libraries
+from hypernodes.runtime.processes import hearing, interpreter, telling
 
 NATIVE_THREADS = (
     "OMP_NUM_THREADS",
@@ -29,7 +32,17 @@ NATIVE_THREADS = (
 OWN = "hypernodes."
 """How the names of our own context variables begin, which say what encloses a step in this process."""
 
-Packed = Tuple[str, List[str], Dict[str, str], List[bytes], Sources, Optional[str]]
+_Packed = Tuple[
+    str,
+    List[str],
+    Dict[str, str],
+    List[bytes],
+    Sources,
+    Tuple[Dict[str, bytes], bytes],
+    Tuple[Any, ...],
+    Tuple[Any, ...],
+    Optional[str],
+]
 
 
 _guard = Guard()
@@ -44,7 +57,7 @@ class ChangedModules(Exception):
 
 
 def pack(context: contextvars.Context, threads: Optional[int], sources: Sources) -> bytes:
-    """Return working directory, module path, environment, context variables and start method as bytes.
+    """Return working directory, module path, environment, context variables and the like as bytes.
 
     A numerical library in a worker may start so many `threads` unless the environment has a number for it; None leaves
     it alone. A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle
@@ -52,7 +65,7 @@ def pack(context: contextvars.Context, threads: Optional[int], sources: Sources)
     """
     variables: List[bytes] = []
     for variable, value in context.items():
-        if variable.name.startswith(OWN):
+        if variable.name.startswith(OWN) or variable.name in libraries.VARIABLES:
             continue
         try:
             variables.append(dumps((variable, value), variable.name))
@@ -64,8 +77,11 @@ def pack(context: contextvars.Context, threads: Optional[int], sources: Sources)
         directory = ""
     limits = {} if threads is None else dict.fromkeys(NATIVE_THREADS, str(threads))
     environment = {**limits, **os.environ}
-    packed: Packed = (directory, module_path(), environment, variables, sources, start_method())
-    return dumps(packed, "the surroundings of the run")
+    # In a context like that of the run, where libraries may keep what they keep; a look at it may leave a trace.
+    kept, own = context.copy().run(lambda: (libraries.packed(), tuple(interpreter.kept())))
+    audience = tuple(hearing.audience())
+    packed: _Packed = (directory, module_path(), environment, variables, sources, kept, own, audience, start_method())
+    return pickle.dumps(packed, 5)
 
 
 def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
@@ -76,13 +92,14 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
     ChangedModules
         As `check_modules`.
     """
-    packed: Any = loads(data)
-    directory, path, environment, variables, sources, method = packed
+    packed: _Packed = pickle.loads(data)
+    directory, path, environment, variables, sources, kept, own, audience, method = packed
     check_modules(sources)
     if directory and directory != _directory():
         os.chdir(directory)
     if sys.path != path:
         sys.path[:] = path
+    moved = os.environ.get("TZ") != environment.get("TZ")
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     for name, text in environment.items():
@@ -92,6 +109,10 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         import multiprocessing
 
         multiprocessing.set_start_method(method, force=True)
+    if moved:
+        interpreter.set_time_zone()
+    interpreter.keep(interpreter.Kept(*own))
+    telling.follow(telling.Audience(*audience))
     context = contextvars.Context()
     for entry in variables:
         try:
@@ -100,6 +121,7 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
             # A class that only the parent can import; a node that needed it would fail on its own import as well.
             continue
         context.run(variable.set, value)
+    context.run(libraries.adopt, *kept)
     return context, sources
 
 

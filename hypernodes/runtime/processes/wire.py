@@ -56,7 +56,8 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     that the worker no longer holds; the parcel has to be sent again with them. `sizes` are bytes of the results' large
     buffers; where there are any, a descriptor comes with the message. One that is `partial` has, behind the exception
     and the events, the results of the items before the one that failed. `changed` are modules that the worker has from
-    another source than the parent: another worker has to take the parcel.
+    another source than the parent: another worker has to take the parcel. With `told` nodes have printed or logged
+    something before it, which is to be heard first.
     """
 
     completed: int
@@ -68,6 +69,7 @@ class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
     begun: bool = True
     partial: bool = False
     changed: List[str] = []
+    told: bool = False
 
 
 class Notice(msgspec.Struct, array_like=True, gc=False):

@@ -27,7 +27,7 @@ from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.observe import HOSTED, Scene, silent
 from hypernodes.runtime.places import in_items
-from hypernodes.runtime.processes import role, surroundings
+from hypernodes.runtime.processes import role, surroundings, telling
 from hypernodes.runtime.processes.answers import packed_events, packed_results
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.failures import portable
@@ -107,9 +107,11 @@ def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer parcels until the pipe closes."""
     role.among(siblings)
     _services.connection = connection
+    telling.install(connection.output)
     while _serve_one(connection):
         # By now nothing here refers to what came or went: large values are not kept while a worker waits.
         pass
+    telling.uninstall()
 
 
 def _serve_one(connection: Connection) -> bool:
@@ -225,7 +227,10 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
     partial = before is not None
-    answered = [encode(AnswerHeader(completed, ok, seconds, bool(events), [], [*sizes], begun, partial)), payload]
+    header_back = AnswerHeader(
+        completed, ok, seconds, bool(events), [], [*sizes], begun, partial, told=telling.settle()
+    )
+    answered = [encode(header_back), payload]
     if events:
         answered.append(packed_events(events))
     if before is not None:
@@ -241,6 +246,7 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextva
         # Another run, or a node of this process, may have left it looking otherwise.
         _surroundings.clear()
         _surroundings[:] = [of_surroundings, *surroundings.adopt(_received[header.surroundings])]
+        _services.catch_up()
     _, context, sources = _surroundings
     shared = [_kept_or(digest, owner, _loads_shared) for digest, owner in zip(header.shared, owners)]
     _received.move_to_end(header.program)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping as AnyMapping
-from typing import Any, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from hypernodes.errors import MapInputError, OptionError, UnknownNameError, did_you_mean
 from hypernodes.ir.graph import Graph
@@ -14,9 +15,9 @@ Names = Union[str, Sequence[str]]
 def names_of(names: Names, option: str = "map_over") -> Tuple[str, ...]:
     """Return one name, or several, as a tuple."""
     if isinstance(names, str):
-        return (names,)
+        return (normal(names),)
     try:
-        return tuple(names)
+        return tuple(map(normal, names))
     except TypeError:
         raise OptionError(option, repr(names), f"pass a name, {option}='...', or a list of names") from None
 
@@ -39,6 +40,30 @@ def given_inputs(inputs: object) -> Mapping[str, Any]:
     if hasattr(inputs, "keys") and hasattr(inputs, "__getitem__") and not isinstance(inputs, type):
         return {name: inputs[name] for name in inputs.keys()}  # noqa: SIM118
     raise OptionError("inputs", repr(inputs), "pass a dict of input name → value: inputs={'...': ...}")
+
+
+def normal(name: Any) -> Any:
+    """Return a name as Python has it where it is that of a parameter: the micro sign is the Greek letter."""
+    return name if not isinstance(name, str) or name.isascii() else unicodedata.normalize("NFKC", name)
+
+
+def named(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return inputs by their `normal` names."""
+    return {name: inputs[given] for name, given in spellings(inputs).items()} if any(map(_other, inputs)) else inputs
+
+
+def spellings(names: Union[Mapping[str, Any], Sequence[str]]) -> Dict[str, str]:
+    """Return `normal` name → the name that was given."""
+    spelled: Dict[str, str] = {}
+    for given in names:
+        before = spelled.setdefault(normal(given), given)
+        if before != given:
+            raise OptionError("inputs", f"{{{before!r}: ..., {given!r}: ...}}", "Python takes them for one name")
+    return spelled
+
+
+def _other(name: object) -> bool:
+    return bool(normal(name) != name)
 
 
 def asked_outputs(graph: Graph, output_name: Optional[Names], provided: Sequence[str]) -> Tuple[str, ...]:

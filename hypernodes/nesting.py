@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as AnyMapping
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
-from hypernodes.asking import Names, check_mode, check_names, names_of
+from hypernodes.asking import Names, check_mode, check_names, names_of, normal
 from hypernodes.errors import OptionError, UnknownNameError, did_you_mean
 from hypernodes.ir.build import declare_nested
 from hypernodes.ir.graph import Operation
@@ -29,6 +29,8 @@ class PipelineNode:
         self.pipeline = pipeline
         self.name = name
         self.map_over = () if map_over is None else names_of(map_over)
+        if map_over is not None and not self.map_over:
+            raise OptionError("map_over", "()", "name at least one input, or leave it out")
         self._map_mode = map_mode
         check_names(self.map_over, "map_over")
         check_mode(map_mode)
@@ -61,7 +63,7 @@ class PipelineNode:
 
 def _checked(option: str, mapping: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
     if mapping is None or isinstance(mapping, AnyMapping):
-        return mapping or {}
+        return {normal(key): normal(value) for key, value in (mapping or {}).items()}
     inside, outside = ("outer name", "input") if option == "input_mapping" else ("output", "outer name")
     raise OptionError(option, repr(mapping), f"pass a dict of {inside} → {outside}")
 

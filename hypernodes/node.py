@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import inspect
 import sys
-from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Callable, Generic, Optional, Sequence, Tuple, Type, TypeVar, Union
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, WrapperDescriptorType
+from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 import attrs
 
+from hypernodes.asking import normal
 from hypernodes.errors import NodeDefinitionError
-from hypernodes.ir.graph import DEFAULT_POLICY, REQUIRED, Call, Policy, Use, Value
-from hypernodes.ir.types import UNKNOWN, hints, show, tuple_elements
+from hypernodes.ir.graph import DEFAULT_POLICY, Call, Policy, Use, Value
+from hypernodes.ir.types import UNKNOWN, awaited, hints, show, tuple_elements
+from hypernodes.parameters import Parameter, parameters_of, signature_of
 from hypernodes.policy import policy
 
 if TYPE_CHECKING:
@@ -33,28 +36,11 @@ R = TypeVar("R")
 
 OutputName = Union[str, Tuple[str, ...]]
 
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_COMPILED = getattr(asyncio.coroutines, "_is_coroutine", functools)
+"""What asyncio has compilers mark their coroutine functions with; the objects these make are of no type known here."""
 
-
-@attrs.frozen
-class Parameter:
-    """One named parameter of a node's function."""
-
-    name: str
-    default: object = attrs.field(default=REQUIRED, eq=False)
-    keyword: bool = False
-    positional: bool = False
-    placeholder: Value = attrs.field(init=False, eq=False, repr=False)
-    """What `declare` reads: only the name is known."""
-
-    @placeholder.default
-    def _placeholder(self) -> Value:
-        return Value(self.name)
-
-    @property
-    def optional(self) -> bool:
-        """Whether it has a default."""
-        return self.default is not REQUIRED
+# Not bound by standing in a class: as in Python, but for partials, which Python 3.14 binds and older ones do not.
+_UNBOUND = (functools.partial, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
@@ -89,20 +75,26 @@ class Node(Generic[P, R]):
         facts["__name__"] = getattr(fn, "__name__", self.name)
         facts["__wrapped__"] = fn
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
         return self.fn(*args, **kwargs)
 
     def __get__(self, instance: object, owner: Optional[type] = None) -> Node[..., R]:
         """Bind a node declared in a class body to an object, as a method is bound."""
-        if instance is None:
+        fn = self.fn
+        bind = getattr(type(fn), "__get__", None)
+        if instance is None or bind is None or isinstance(fn, _UNBOUND):
             return self
-        bound = self.fn.__get__(instance, owner)
-        return Node(bound, self.name, self.output_name, self.parameters[1:], self.is_coroutine, self.policy)
+        bound = bind(fn, instance, owner)
+        if bound is fn:  # a method that is bound to another object
+            return self
+        first = self.parameters[:1]
+        rest = self.parameters if first and first[0].keyword else self.parameters[1:]
+        return Node(bound, self.name, self.output_name, rest, self.is_coroutine, self.policy)
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.fn)
+        return signature_of(self.fn)
 
     @property
     def output_names(self) -> Tuple[str, ...]:
@@ -118,7 +110,7 @@ class Node(Generic[P, R]):
                 for p in self.parameters
             ]
         )
-        returned = types.get("return", UNKNOWN)
+        returned = awaited(types.get("return", UNKNOWN))
         unpack = not isinstance(self.output_name, str)
         results: Tuple[Value, ...]
         if unpack:
@@ -218,13 +210,14 @@ def node(
     def decorate(fn: Callable[P, R]) -> Node[P, R]:
         names = _checked_outputs(fn, output_name)
         label = name or _name_of(fn, names)
+        _check_callable(fn, label)
         is_coroutine = _is_coroutine(fn)
-        spelled = output_name if isinstance(output_name, str) else names
+        spelled = names[0] if isinstance(output_name, str) else names
         return Node(
             fn,
             label,
             spelled,
-            _parameters(fn, label),
+            parameters_of(fn, label),
             is_coroutine,
             policy(label, is_coroutine, cache, retries, retry_on, backoff, jitter, timeout, placement),
         )
@@ -232,12 +225,26 @@ def node(
     return decorate
 
 
+def _check_callable(fn: object, label: str) -> None:
+    if isinstance(fn, (classmethod, staticmethod)):
+        kind = type(fn).__name__
+        raise NodeDefinitionError(
+            _name_of(fn.__func__, (label,)),
+            f"is a {kind}, which only the class around it can bind",
+            f"put @{kind} above @node",
+        )
+    if not callable(fn):
+        raise NodeDefinitionError(label, f"{fn!r} is not callable", "decorate a function, a method or a class")
+    if isinstance(fn, Node):
+        raise NodeDefinitionError(label, "is a node already", f"decorate the function: {label}.fn")
+
+
 def _checked_outputs(fn: object, output_name: object) -> Tuple[str, ...]:
     label = _name_of(fn, ())
     if isinstance(output_name, str):
-        names: Tuple[object, ...] = (output_name,)
+        names: Tuple[object, ...] = (normal(output_name),)
     elif isinstance(output_name, (tuple, list)):
-        names = tuple(output_name)
+        names = tuple(map(normal, output_name))
     else:
         names = (output_name,)
     if not names:
@@ -263,46 +270,18 @@ def _name_of(fn: object, outputs: Sequence[str]) -> str:
     return (outputs[0] if outputs else "lambda") if name == "<lambda>" else str(name)
 
 
-def _is_coroutine(fn: object) -> bool:
+def _is_coroutine(fn: Any) -> bool:
+    """Return whether a call certainly makes a coroutine; what only may make one is seen when it has returned."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    if inspect.iscoroutinefunction(fn):
+    if type(fn) is FunctionType and (not fn.__dict__ or "__wrapped__" in fn.__dict__):
+        # A wrapper has the marks of what it wraps, and may run that to its end.
+        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+    if inspect.iscoroutinefunction(fn) or getattr(fn, "_is_coroutine", None) is _COMPILED:
         return True
     plain = isinstance(fn, (FunctionType, BuiltinFunctionType, type)) or inspect.ismethod(fn)
     # Not whether it is callable is the question, but whether calling it makes a coroutine.
     return not plain and inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
-
-
-def _parameters(fn: Callable[..., object], label: str) -> Tuple[Parameter, ...]:
-    if not callable(fn):
-        raise NodeDefinitionError(label, f"{fn!r} is not callable", "decorate a function, a method or a class")
-    if isinstance(fn, Node):
-        raise NodeDefinitionError(label, "is a node already", f"decorate the function: {label}.fn")
-    try:
-        found = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
-        raise NodeDefinitionError(
-            label,
-            "its parameters cannot be read (a builtin without a signature)",
-            f"wrap it: def {label}(x): return ...",
-        ) from None
-    named = tuple(
-        Parameter(
-            p.name,
-            REQUIRED if p.default is inspect.Parameter.empty else p.default,
-            p.kind is inspect.Parameter.KEYWORD_ONLY,
-            p.kind is inspect.Parameter.POSITIONAL_ONLY,
-        )
-        for p in found
-        if p.kind not in _VARIADIC
-    )
-    if not named and any(p.kind in _VARIADIC for p in found):
-        raise NodeDefinitionError(
-            label,
-            "takes only *args or **kwargs, so there is no name to wire",
-            "name its parameters (a decorator that wraps it should use functools.wraps)",
-        )
-    return named
 
 
 def _lookup(module: str, qualname: str) -> object:

@@ -5,6 +5,7 @@ The graph is built once, at construction; what one kind of run needs, at the fir
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import (
     Any,
     AsyncGenerator,
@@ -21,7 +22,7 @@ from typing import (
 )
 
 from hypernodes import collection
-from hypernodes.asking import Names, check_names, given_inputs, names_of
+from hypernodes.asking import Names, check_names, given_inputs, named, names_of
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.plans import ExecutionPlan
 from hypernodes.collecting import MapItems, map_result, run_result
@@ -156,9 +157,9 @@ class Pipeline(Adjustable):
         if error_policy == "raise":
             return prepared.run(given)
         given = prepared.repeatable(given)
-        return run_result(self, prepared.run(given), given)
+        return run_result(self, prepared.run(given), named(given))
 
-    def __call__(self, **inputs: Any) -> Dict[str, Any]:
+    def __call__(self, /, **inputs: Any) -> Dict[str, Any]:
         """Run once, with the inputs as keywords."""
         return self.run(inputs)
 
@@ -198,7 +199,7 @@ class Pipeline(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         axes = names_of(map_over)
-        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
+        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
@@ -225,7 +226,7 @@ class Pipeline(Adjustable):
         if error_policy == "raise":
             return await prepared.arun(given)
         given = prepared.repeatable(given)
-        return run_result(self, await prepared.arun(given), given)
+        return run_result(self, await prepared.arun(given), named(given))
 
     async def amap(
         self,
@@ -237,7 +238,7 @@ class Pipeline(Adjustable):
     ) -> MapResult:
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         axes = names_of(map_over)
-        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
+        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         outputs = await prepared.arun(items.given)
@@ -288,7 +289,7 @@ class Pipeline(Adjustable):
         what runs is awaited, and nothing that was started is left.
         """
         axes = names_of(map_over)
-        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
+        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.stream(inputs, axes, map_mode, ordered)
 
@@ -306,7 +307,7 @@ class Pipeline(Adjustable):
         Mapped values may be async iterables, which are read on that loop.
         """
         axes = names_of(map_over)
-        inputs = inputs if type(inputs) is dict else given_inputs(inputs)
+        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
         prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.astream(inputs, axes, map_mode, ordered)
 
@@ -333,10 +334,12 @@ class Pipeline(Adjustable):
             The number of items, for printing widths as numbers.
         """
         axes = () if map_over is None else names_of(map_over)
-        if inputs is None:
+        if isinstance(inputs, Mapping):
+            inputs = named(inputs)
+        elif inputs is None:
             required = [entry.value.name for entry in self._graph.inputs if not entry.optional]
             inputs = [*required, *[axis for axis in axes if axis not in required]]
-        elif not isinstance(inputs, Mapping):
+        else:
             inputs = names_of(inputs, "inputs")
             check_names(inputs, "inputs")
         prepared = self._preparations.fresh(
@@ -404,6 +407,9 @@ def _members(pipeline: str, nodes: object) -> Tuple[Member, ...]:
         raise PipelineDefinitionError(pipeline, f"nodes is a single {type(nodes).__name__}", "pass a list: nodes=[...]")
     members: List[Member] = []
     for number, member in enumerate(nodes):
+        if isinstance(member, MethodType) and isinstance(member.__func__, Node):
+            # Of a node under @classmethod, which not every Python lets bind itself.
+            member = member.__func__.__get__(member.__self__)
         if not isinstance(member, (Node, Pipeline, PipelineNode)):
             shown = getattr(member, "__name__", None) or repr(member)
             fix = f'decorate it: @node(output_name="...") above {shown}' if callable(member) else "pass nodes only"

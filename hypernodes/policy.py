@@ -27,6 +27,15 @@ def policy(
     NodeDefinitionError
         For the first option that makes no sense.
     """
+    unasked = cache is None and retry_on is Exception and timeout is None and placement is None
+    if (
+        unasked
+        and type(retries) is int
+        and type(backoff) is type(jitter) is float
+        and not (retries or backoff or jitter)
+    ):
+        # Most nodes; looking at each option would cost as much as all the rest of a node.
+        return DEFAULT_POLICY
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
         _refuse(node, "retries", retries, "pass a whole number, 0 for none")
     classes = _classes(node, retry_on)
@@ -47,6 +56,10 @@ def policy(
 
 def _classes(node: str, given: object) -> Tuple[type, ...]:
     classes = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
+    if not classes:
+        raise NodeDefinitionError(
+            node, "has retry_on=(), so no failure would be tried again", "pass exception classes, or leave out both"
+        )
     for cls in classes:
         if not isinstance(cls, type) or not issubclass(cls, Exception):
             _refuse(node, "retry_on", given, "pass exception classes: retry_on=(TimeoutError, ConnectionError)")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
-from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, check_names, names_of
+from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, check_names, names_of, spellings
 from hypernodes.backends.local import LocalBackend
 from hypernodes.backends.prepared import Prepared, prepare
 from hypernodes.backends.subrun import isolate
@@ -78,8 +78,9 @@ class Preparations:
     ) -> Prepared:
         """Check the names and prepare a run, or with `axes` a map, with the pipeline's backend or another."""
         collecting = collects(error_policy)
-        graph, names = self._graph, tuple(inputs)
         check_names(axes or (), "map_over")
+        graph, spelled = self._graph, spellings(inputs)
+        names = tuple(spelled)
         asked = asked_outputs(graph, output_name, names)
         check_inputs(graph, names)
         if axes is not None:
@@ -91,5 +92,5 @@ class Preparations:
             overrides = [name for name in names if name not in graph.input_names and name not in axes]
             returned = [name for name in asked if name in axes or name in overrides]
             graph = mapped(graph, axes, map_mode, overrides=overrides, fed=fed, returned=returned)
-            names = tuple([GIVEN + name if name in returned else name for name in names])
-        return prepare(graph, names, asked, own, callbacks, axes is not None, collecting)
+            spelled = {GIVEN + name if name in returned else name: given for name, given in spelled.items()}
+        return prepare(graph, spelled, asked, own, callbacks, axes is not None, collecting)

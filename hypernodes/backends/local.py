@@ -214,6 +214,9 @@ def _default_workers(modes: Tuple[str, str]) -> int:
 
 def _check_executor(executor: object, modes: Tuple[str, str]) -> None:
     shown = type(executor).__name__
+    if isinstance(executor, type):
+        name = executor.__name__
+        raise OptionError("executor", name, f"it is the class: pass an object, executor={name}(max_workers=...)")
     if not callable(getattr(executor, "submit", None)):
         raise OptionError("executor", shown, "pass a concurrent.futures.Executor: something with submit(fn, *args)")
     threads = "threaded" in modes or "async" in modes

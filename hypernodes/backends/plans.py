@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
-from hypernodes.asking import given_inputs
+from hypernodes.asking import given_inputs, named
 from hypernodes.backends.prepared import Prepared
 from hypernodes.lowering.dump import dump_plan, encode_plan
 from hypernodes.lowering.mermaid import plan_mermaid
@@ -111,6 +111,6 @@ class ExecutionPlan:
         PlanInputsError
             For other names than those.
         """
-        given = given_inputs(inputs)
+        given = named(given_inputs(inputs))
         self._prepared.check_inputs(tuple(given))
         return self._prepared.run(given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from operator import itemgetter
+from types import MappingProxyType
 from typing import (
     Any,
     AsyncGenerator,
@@ -20,6 +21,7 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
+    Type,
     Union,
 )
 
@@ -34,7 +36,7 @@ from hypernodes.lowering.plan import INLINE, PROCESS, Hosted, MapStep, Plan, Ste
 from hypernodes.runtime.arun import arun_plan
 from hypernodes.runtime.astream import astream_plan
 from hypernodes.runtime.collect import Collector
-from hypernodes.runtime.faults import add_note, located, said, short, steps_of
+from hypernodes.runtime.faults import add_note, located, passable, said, short, steps_of
 from hypernodes.runtime.feed import Delivery
 from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
@@ -43,6 +45,7 @@ from hypernodes.runtime.observe import Observer, Scene, nested_run, silent, step
 from hypernodes.runtime.once import STREAMS, listed
 from hypernodes.runtime.places import located_task
 from hypernodes.runtime.run import Failures, Resources, SlotZero, run_plan
+from hypernodes.runtime.services import LATER, Services
 from hypernodes.runtime.sources import rows_to_astream, rows_to_stream
 from hypernodes.runtime.stops import Stoppable, enclosing
 from hypernodes.runtime.stream import stream_plan
@@ -75,7 +78,7 @@ class Prepared:
         backend: LocalBackend,
         callbacks: Optional[Callbacks] = None,
         root_map: bool = False,
-        provided: Sequence[str] = (),
+        provided: Mapping[str, str] = MappingProxyType({}),
         collects: bool = False,
     ) -> None:
         self.plan = plan
@@ -86,22 +89,30 @@ class Prepared:
         self._listener = _listener(Observer(root_map), collects) if callbacks is not None or collects else None
         self.linked = LinkedPlan(plan, self._listener)
         self._stoppable: Optional[LinkedPlan] = None
-        self._size = len(plan.slots)
-        self._inputs = tuple(zip(map(_given_as, plan.input_names), plan.inputs))
+        self._frame: Slots = [LATER, *[None] * (len(plan.slots) - 1)]
+        self._inputs = tuple(
+            [(provided.get(name, _given_as(name)), slot) for name, slot in zip(plan.input_names, plan.inputs)]
+        )
         self._shared = tuple([(name, slot) for name, slot in self._inputs if slot in plan.read_again])
         self._names = plan.output_names
         self._pick = _picker(plan.outputs)
+        # A dict that is copied has room for all of its names from the start, which pays for many.
+        self._blank = dict.fromkeys(self._names if len(self._names) > 32 else ())
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
+        self._has_maps = any(isinstance(step, MapStep) for step in steps_of(plan))
         self._bare = self._listener is None and self.linked.inline and not _needs_services(plan)
 
     def run(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once; `inputs` has the names the plan was made for."""
-        slots: Slots = [None] * self._size
+        slots = self._frame.copy()
         for name, slot in self._inputs:
             slots[slot] = inputs[name]
         if self._shared:
             self._list_streams(slots)
         if self._bare and enclosing() is None:
+            if self._has_maps:
+                # Frames of items have slots of their own: what they share has to be there from the start.
+                slots[0] = Services()
             failed = None
             try:
                 for code in self.linked.codes:
@@ -109,8 +120,11 @@ class Prepared:
                         shape(table, slots)
             except StepFailed as fault:
                 failed = fault
+            finally:
+                if slots[0] is not LATER:
+                    slots[0].close()
             if failed is None:
-                return dict(zip(self._names, self._pick(slots)))
+                return self._outputs(slots) if self._blank else dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
         opened = self._open(inputs)
         failures = run_plan(self._linked_for(False), slots, opened.resources, opened.slot_zero)
@@ -141,6 +155,8 @@ class Prepared:
         """Run once, with coroutines on the running event loop and everything else beside it."""
         slots, opened = self._filled(inputs), self._open(inputs)
         failures = await arun_plan(self._linked_for(True), slots, opened.resources, opened.slot_zero)
+        if failures:
+            raise passable(self._error(slots, failures), StopIteration)
         return self._closed(slots, failures, opened.dispatcher)
 
     def stream(
@@ -149,7 +165,7 @@ class Prepared:
         """Run once per item of `axes` as they are read; yields the index and the outputs of each."""
         rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
         slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
-        conclude = self._concluding(slots, opened.dispatcher)
+        conclude = self._concluding(slots, opened.dispatcher, StopIteration)
         return stream_plan(self._linked_for(False), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
 
     def astream(
@@ -158,7 +174,7 @@ class Prepared:
         """Do what `stream` does with coroutines on the running event loop, and everything else beside it."""
         rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
         slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
-        conclude = self._concluding(slots, opened.dispatcher)
+        conclude = self._concluding(slots, opened.dispatcher, StopIteration, StopAsyncIteration)
         return astream_plan(self._linked_for(True), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
 
     def check_inputs(self, given: Sequence[str]) -> None:
@@ -171,11 +187,16 @@ class Prepared:
     # -- one run ------------------------------------------------------------------------------------------------------
 
     def _filled(self, inputs: Mapping[str, Any]) -> Slots:
-        slots: Slots = [None] * self._size
+        slots = self._frame.copy()
         for name, slot in self._inputs:
             slots[slot] = inputs[name]
         self._list_streams(slots)
         return slots
+
+    def _outputs(self, slots: Slots) -> Dict[str, Any]:
+        outputs = self._blank.copy()
+        outputs.update(zip(self._names, self._pick(slots)))
+        return outputs
 
     def repeatable(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return inputs with a list for each stream that several read, as a run makes it, for a second run of them."""
@@ -214,12 +235,14 @@ class Prepared:
         listener, path = self._listener, (self.plan.name,)
         return None if listener is None else lambda services: Scene(services, sink, path, (), listener)
 
-    def _concluding(self, slots: Slots, dispatcher: Optional[Dispatcher]) -> Callable[[Failures], None]:
+    def _concluding(
+        self, slots: Slots, dispatcher: Optional[Dispatcher], *ends: Type[BaseException]
+    ) -> Callable[[Failures], None]:
         """Return what a stream calls when it has come to its end; its outputs are with the consumer, and not kept."""
 
         def conclude(failures: Failures) -> None:
             if failures:
-                raise self._error(slots, failures)
+                raise passable(self._error(slots, failures), *ends)
             if dispatcher is not None:
                 dispatcher.pipeline_ended(self.plan.name, {})
 
@@ -228,7 +251,7 @@ class Prepared:
     def _closed(self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher]) -> Dict[str, Any]:
         if failures:
             raise self._error(slots, failures)
-        outputs = dict(zip(self._names, self._pick(slots)))
+        outputs = self._outputs(slots)
         if dispatcher is not None:
             dispatcher.pipeline_ended(self.plan.name, outputs)
         return outputs
@@ -250,7 +273,7 @@ class Prepared:
 
 def prepare(
     graph: Graph,
-    provided: Sequence[str],
+    provided: Mapping[str, str],
     asked: Sequence[str],
     backend: LocalBackend,
     callbacks: Optional[Callbacks] = None,
@@ -263,8 +286,10 @@ def prepare(
     ----------
     graph : Graph
         The pipeline's graph, or the map around it.
-    provided, asked : sequence of str
-        Names of the inputs it will get and of the outputs to hand back.
+    provided : mapping of str to str
+        Names of the inputs it will get, each with how the caller spells it.
+    asked : sequence of str
+        Names of the outputs to hand back.
     callbacks : callable, optional
         Pipeline path to its callbacks; None when nobody listens.
     root_map : bool

@@ -77,13 +77,13 @@ class Subrun:
         self._prepared: Dict[Tuple[str, ...], Prepared] = {}
         self._guard = threading.Lock()
 
-    def __call__(self, **inputs: Any) -> Any:
+    def __call__(self, /, **inputs: Any) -> Any:
         key = tuple(inputs)
         with self._guard:
             prepared = self._prepared.get(key)
             if prepared is None:
                 prepared = self._prepared[key] = prepare(
-                    self._graph, key, self._asked, self._backend, root_map=self._maps
+                    self._graph, dict(zip(key, key)), self._asked, self._backend, root_map=self._maps
                 )
         values = tuple(prepared.run_nested(inputs).values())
         return values[0] if len(values) == 1 else values

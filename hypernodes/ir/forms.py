@@ -177,6 +177,24 @@ def _substituted(tp: Any, given: Dict[Any, object]) -> Any:
     return tp[tuple([given.get(variable, variable) for variable in variables])] if variables else tp
 
 
+def awaited(tp: Any) -> object:
+    """Return the type of what comes out of a function that is annotated to return `tp`: coroutines are awaited."""
+    if is_class(tp) or tp is UNKNOWN:
+        return tp
+    try:
+        origin, args = _parts(_unqualified(tp))
+        if origin in (abc.Coroutine, types.CoroutineType) and len(args) == 3:
+            return awaited(args[2])
+        if origin is abc.Awaitable and args:
+            return awaited(args[0])
+        if any(origin is union for union in _UNIONS):
+            members = tuple([awaited(member) for member in args])
+            return tp if members == args else Union[members]
+    except Exception:  # an annotation that is no type
+        pass
+    return tp
+
+
 def show(tp: object) -> str:
     """Return the text of a type, the same on every Python: ``list[str]``, ``int | None``, ``?`` for UNKNOWN.
 

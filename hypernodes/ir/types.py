@@ -29,6 +29,7 @@ from hypernodes.ir.forms import (
     OneOf,
     Renamed,
     Values,
+    awaited,
     form_of,
     seen_as,
     show,
@@ -37,6 +38,7 @@ from hypernodes.ir.forms import (
 
 __all__ = [
     "UNKNOWN",
+    "awaited",
     "clash",
     "fits",
     "hints",

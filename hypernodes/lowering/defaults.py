@@ -1,19 +1,34 @@
-"""The body of a spread map in, the same body with an input for each default out.
+"""Optional reads in, the same program out where leaving out the argument would not do: there the default is passed.
 
-A mapping may leave out an input that has a default. In a run the parameter is then not passed, and each function
-applies its own; but one plan serves all items, so here the default has to be filled in. Readers whose defaults differ
-therefore get inputs of their own, all fed by the one name.
+In a run a parameter that nobody provides is not passed, and the function applies its own default. Two places cannot do
+that. A positional-only parameter cannot be left out before another that is given: `Filling` passes its default. And a
+mapping of a spread map may leave out an input that has a default; one plan serves all items, so the default has to be
+filled in. Readers whose defaults differ therefore get inputs of their own, all fed by the one name.
 """
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from hypernodes.ir.graph import Graph, Input, Operation, Value
 from hypernodes.records import evolve
 
 _TWIN = "="
 """Stands between a name and a number in the inputs made here; no identifier has it."""
+
+
+class Filling:
+    """A call of `fn` with more arguments: values at their positions, in rising order, between those it gets."""
+
+    def __init__(self, fn: Callable[..., Any], values: Sequence[Tuple[int, object]]) -> None:
+        self.fn = fn
+        self.values = values
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        passed = list(args)
+        for position, value in self.values:
+            passed.insert(position, value)
+        return self.fn(*passed, **kwargs)
 
 
 def with_own_defaults(body: Graph) -> Graph:

@@ -10,7 +10,7 @@ from typing import AbstractSet, List, Sequence, Set, Tuple
 
 from hypernodes.errors import MissingInputError
 from hypernodes.ir.graph import DISCARD, Call, Graph, Input, MapOver, Operation, Use, Value
-from hypernodes.lowering.defaults import with_own_defaults
+from hypernodes.lowering.defaults import Filling, with_own_defaults
 from hypernodes.records import evolve
 
 Need = Tuple[str, str, str]
@@ -59,8 +59,8 @@ def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: 
         for value, inner in zip(operation.results, inside):
             if value.name in provided:
                 uses.append(Use(inner, value, keyword=True))
-        if behind_gap:
-            absent.extend(_skipped_positional(operation, uses))
+        if behind_gap and type(operation) is Call:
+            operation = _filled(operation, uses)
         pruned = _pruned(operation, uses, live, provided)
         if absent:
             missing = [*_needs(graph, operation, absent, pruned), *missing]
@@ -89,11 +89,12 @@ def _provided_order(graph: Graph, provided: AbstractSet[str]) -> List[str]:
     return names
 
 
-def _skipped_positional(operation: Operation, uses: Sequence[Use]) -> List[Use]:
-    """Return the parameters that have to be passed after all: a positional-only one stands behind them."""
+def _filled(call: Call, uses: Sequence[Use]) -> Call:
+    """Return the call with the defaults of parameters that cannot be left out: a positional-only one is behind them."""
     kept = {use.parameter for use in uses}
-    last = max([i for i, use in enumerate(operation.uses) if use.positional and use.parameter in kept], default=0)
-    return [use for use in operation.uses[:last] if use.parameter not in kept]
+    last = max([i for i, use in enumerate(call.uses) if use.positional and use.parameter in kept], default=0)
+    skipped = [(i, use.default) for i, use in enumerate(call.uses[:last]) if use.parameter not in kept]
+    return evolve(call, fn=Filling(call.fn, skipped)) if skipped else call
 
 
 def _pruned(operation: Operation, uses: List[Use], live: Sequence[bool], provided: AbstractSet[str]) -> Operation:

@@ -44,8 +44,8 @@ async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Servic
     def work() -> None:
         failures.extend(straight(linked, slots))
 
-    with within(services.halt):
-        await in_thread(work, lambda error: services.halt())
+    with within(services.stop):
+        await in_thread(work, lambda error: services.stop())
     return failures
 
 

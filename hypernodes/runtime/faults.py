@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.interpreter import Slots, StepFailed
@@ -50,6 +50,20 @@ def add_note(error: BaseException, note: str) -> None:
     except BaseException:
         # An exception that takes no attributes is passed on without its note.
         return
+
+
+def passable(error: BaseException, *ends: Type[BaseException]) -> BaseException:
+    """Return an exception that may leave a generator or a coroutine, whose ordinary end is an exception of `ends`.
+
+    Python makes a RuntimeError of one that a node raised, which would not say where that was.
+    """
+    if not issubclass(type(error), ends):
+        return error
+    found = RuntimeError(f"a node raised {type(error).__name__}")
+    found.__cause__ = error
+    for note in getattr(error, "__notes__", []):
+        add_note(found, note)
+    return found
 
 
 def steps_of(plan: Plan) -> List[PlanStep]:

@@ -3,10 +3,14 @@
 Steps are linked beforehand (`link`) into a few *segments*: neighbouring steps of one shape share a loop that is
 specialised to it, so a step costs what its call costs. Nothing here knows a mode, a cache or a listener; whatever
 wraps a step was linked in. A step that raises stops the loop with `StepFailed`, which says where.
+
+A plain function may return a coroutine: what it wraps is an ``async def``, or it only forwards a call. That is awaited
+on the spot, by whoever is in slot 0. No other object that could be awaited is: clients, tasks and futures are values.
 """
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import Any, Callable, List, Sequence, Tuple
 
 Slots = List[Any]
@@ -32,6 +36,13 @@ def is_exception(error: BaseException) -> bool:
     return issubclass(type(error.error if type(error) is StepFailed else error), Exception)
 
 
+def settled(slots: Slots, value: Any) -> Any:
+    """Return what a call comes to that returned `value`."""
+    while type(value) is CoroutineType:
+        value = slots[0].settle(slots, value)
+    return value
+
+
 def execute(code: Code, slots: Slots) -> None:
     """Run linked steps over `slots`, in order."""
     for shape, table in code:
@@ -42,7 +53,9 @@ def nullary(table: Table, slots: Slots) -> None:
     out = 0
     try:
         for fn, out in table:
-            slots[out] = fn()
+            slots[out] = value = fn()
+            if type(value) is CoroutineType:
+                slots[out] = settled(slots, value)
     except BaseException as error:
         raise StepFailed(out, error) from None
 
@@ -51,7 +64,22 @@ def unary(table: Table, slots: Slots) -> None:
     out = 0
     try:
         for fn, a, out in table:
-            slots[out] = fn(slots[a])
+            slots[out] = value = fn(slots[a])
+            if type(value) is CoroutineType:
+                slots[out] = settled(slots, value)
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def chain(table: Table, slots: Slots) -> None:
+    """Like `unary`, for steps each of which reads the result of the one before it."""
+    out = 0
+    try:
+        value = slots[table[0][1]]
+        for fn, _, out in table:
+            slots[out] = value = fn(value)
+            if type(value) is CoroutineType:
+                slots[out] = value = settled(slots, value)
     except BaseException as error:
         raise StepFailed(out, error) from None
 
@@ -61,7 +89,9 @@ def unary_last(table: Table, slots: Slots) -> None:
     out = 0
     try:
         for fn, a, out in table:
-            slots[out] = fn(slots[a])
+            slots[out] = value = fn(slots[a])
+            if type(value) is CoroutineType:
+                slots[out] = settled(slots, value)
             slots[a] = None
     except BaseException as error:
         raise StepFailed(out, error) from None
@@ -71,7 +101,9 @@ def binary(table: Table, slots: Slots) -> None:
     out = 0
     try:
         for fn, a, b, out in table:
-            slots[out] = fn(slots[a], slots[b])
+            slots[out] = value = fn(slots[a], slots[b])
+            if type(value) is CoroutineType:
+                slots[out] = settled(slots, value)
     except BaseException as error:
         raise StepFailed(out, error) from None
 

@@ -1,17 +1,18 @@
 """The code of a straight body and the rows of a map in, columns of results out: the loop that runs items one by one.
 
 One set of slots serves all items. The loop over items is the hottest of the package after the interpreter's, so it is
-specialised as that is: a single axis needs no row, and a body of one segment of unary steps no call per segment.
+specialised as that is: a single axis needs no row, and a body that is one chain of calls no slots until one fails.
 """
 
 from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from types import CoroutineType
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import MapStep
-from hypernodes.runtime.interpreter import Code, Slots, StepFailed, Table, execute, unary
+from hypernodes.runtime.interpreter import Code, Slots, StepFailed, chain, execute, settled, unary, unary_last
 from hypernodes.runtime.maps import frame_slots, map_columns, rows_of
 
 BLOCK = 4096
@@ -30,7 +31,7 @@ def loop_over(
     width = len(outputs)
     pick: Pick = itemgetter(*outputs) if outputs else _nothing
     single = step.axes[0].body_slot if len(step.axes) == 1 and not step.spreads else None
-    table = code[0][1] if len(code) == 1 and code[0][0] is unary else None
+    chained = _chain(code, single, outputs)
 
     def run(slots: Slots) -> None:
         given, total = map_columns(step, slots)
@@ -47,8 +48,8 @@ def loop_over(
                         fill(own, row, index)
                         execute(code, own)
                         add(pick(own))
-                elif table is not None:
-                    _unary_items(block, own, single, table, add, pick)
+                elif chained is not None:
+                    _run_chain(chained, block, own, flat.append)
                 else:
                     for own[single] in block:
                         for shape, steps in code:
@@ -66,14 +67,36 @@ def loop_over(
     return run
 
 
-def _unary_items(values: Iterator[Any], own: Slots, slot: int, table: Table, add: Add, pick: Pick) -> None:
+def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[List[Tuple[Any, bool, int, int]]]:
+    """Return calls, each of what the one before it returned, with whether that is an output; None for another body."""
+    links: List[Tuple[Any, bool, int, int]] = []
+    last = item
+    for shape, table in code:
+        if shape not in (unary, unary_last, chain):
+            return None
+        for fn, a, out in table:
+            if a != last:
+                return None
+            links.append((fn, out in outputs, a, out))
+            last = out
+    # Results are gathered in the order in which they are made.
+    made = tuple([out for _, asked, _, out in links if asked])
+    return links if outputs and made == tuple(outputs) else None
+
+
+def _run_chain(links: List[Tuple[Any, bool, int, int]], values: Iterator[Any], own: Slots, add: Add) -> None:
     out = 0
+    calls = [(fn, asked, out) for fn, asked, _, out in links]
+    value: Any = None
     try:
-        for own[slot] in values:
-            for fn, a, out in table:
-                own[out] = fn(own[a])
-            add(pick(own))
+        for value in values:
+            for fn, asked, out in calls:  # noqa: B007  out is read where a call raises
+                made = fn(value)
+                value = settled(own, made) if type(made) is CoroutineType else made
+                if asked:
+                    add(value)
     except BaseException as error:
+        own[next((a for _, _, a, last in links if last == out), 0)] = value
         raise StepFailed(out, error) from None
 
 

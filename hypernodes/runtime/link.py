@@ -10,12 +10,14 @@ that nobody listens to is linked without, and runs as if wrapping did not exist.
 from __future__ import annotations
 
 from operator import itemgetter
+from types import CoroutineType
 from typing import Any, Awaitable, Callable, List, Optional, Protocol, Sequence, Tuple
 
 from hypernodes.errors import OutputCountError
 from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
 from hypernodes.runtime import interpreter
-from hypernodes.runtime.interpreter import Code, Shape, Slots
+from hypernodes.runtime.awaiting import finished
+from hypernodes.runtime.interpreter import Code, Shape, Slots, settled
 from hypernodes.runtime.items import loop_over
 from hypernodes.runtime.maps import row_filler
 from hypernodes.runtime.once import listing
@@ -52,7 +54,14 @@ def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
             segments[-1][1].append(row)
         else:
             segments.append((shape, [row]))
-    return tuple([(shape, tuple(rows)) for shape, rows in segments])
+    return tuple([(_sharper(shape, rows), tuple(rows)) for shape, rows in segments])
+
+
+def _sharper(shape: Shape, rows: Sequence[Tuple[Any, ...]]) -> Shape:
+    if shape is not interpreter.unary or len(rows) == 1:
+        return shape
+    linear = all(after[1] == before[2] for before, after in zip(rows, rows[1:]))
+    return interpreter.chain if linear else shape
 
 
 def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:
@@ -60,7 +69,8 @@ def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:
     call, store, frees = _coroutine_call(step), _store(step), step.frees
 
     async def run(slots: Slots) -> None:
-        store(slots, await call(slots))
+        value = await call(slots)
+        store(slots, await finished(value) if type(value) is CoroutineType else value)
         for slot in frees:
             slots[slot] = None
 
@@ -101,15 +111,15 @@ def _instruction(step: Step) -> Instruction:
     """Return a closure that calls the step's function, stores what it returns, and frees what is read no more."""
     store, frees = _store(step), step.frees
     if step.is_coroutine:
-        call = _coroutine_call(step)
+        begin = _coroutine_call(step)
 
         def run(slots: Slots) -> None:
-            store(slots, slots[0].wait_for(call(slots)))
+            store(slots, settled(slots, slots[0].wait_for(begin(slots))))
             for slot in frees:
                 slots[slot] = None
 
     else:
-        call = governed(step, _call(step)) if step.policy.governs_calls else _call(step)
+        call = governed(step, _settled_call(step)) if step.policy.governs_calls else _settled_call(step)
 
         def run(slots: Slots) -> None:
             store(slots, call(slots))
@@ -124,8 +134,25 @@ def _hosted(step: Hosted) -> Instruction:
     return lambda slots: slots[0].host(plan, slots)
 
 
+def _settled_call(step: Step) -> Instruction:
+    call = _call(step)
+
+    def run(slots: Slots) -> Any:
+        value = call(slots)
+        return settled(slots, value) if type(value) is CoroutineType else value
+
+    return run
+
+
 def _coroutine_call(step: Step) -> Instruction:
-    return governed_coroutine(step, _call(step)) if step.policy.governs_calls else _call(step)
+    call = _call(step)
+    if not step.policy.governs_calls:
+        return call
+
+    async def run(slots: Slots) -> Any:
+        return await finished(await call(slots))
+
+    return governed_coroutine(step, run)
 
 
 def _call(step: Step) -> Instruction:

@@ -11,6 +11,7 @@ import itertools
 import math
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
+from hypernodes.asking import named, normal
 from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError, did_you_mean
 from hypernodes.ir.graph import REQUIRED
 from hypernodes.lowering.plan import MapStep
@@ -201,6 +202,8 @@ def _spreader(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:
                 f"{did_you_mean(axis, known)}",
             )
         for name in item:
+            if name not in known and normal(name) != name:
+                return fill(slots, (named(item),), index)
             if name not in known:
                 raise UnknownNameError(step.name, "input", str(name), tuple(known), where)
         for entry in step.spread:

@@ -50,6 +50,9 @@ class Scene:
     def wait_for(self, coroutine: Any) -> Any:
         return self.services.wait_for(coroutine)
 
+    def settle(self, slots: Slots, coroutine: Any) -> Any:
+        return self.services.settle(slots, coroutine)
+
     def host(self, plan: Plan, slots: Slots) -> None:
         self.services.host(plan, slots, self.listener)
 

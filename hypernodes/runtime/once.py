@@ -12,11 +12,12 @@ import csv
 import gc
 import itertools
 import re
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Callable, FrozenSet, List, Sequence
 
 from hypernodes.errors import ReadOnceError
 from hypernodes.lowering.plan import Step
+from hypernodes.runtime.awaiting import finished
 
 
 class _Indexed:
@@ -77,6 +78,7 @@ def listing(step: Step) -> Any:
         keep = _keeping_each([kept(subjects[slot]) if slot in again else None for slot in step.results])
     else:
         keep = kept(subjects[step.results[0]])
+    keep = _awaiting(keep)
     if step.is_coroutine:
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
@@ -86,17 +88,26 @@ def listing(step: Step) -> Any:
     if step.unpack or any(argument.keyword for argument in step.arguments) or not 0 < len(step.arguments) < 3:
         return lambda *args, **kwargs: keep(fn(*args, **kwargs))
     # Most functions, and what they return is seldom a stream: nothing more is done than has to be.
-    streams, subject = STREAMS, subjects[step.results[0]]
+    looked_at = STREAMS | {CoroutineType}
 
     def unary(argument: Any) -> Any:
         value = fn(argument)
-        return value if type(value) not in streams else listed(value, subject)
+        return value if type(value) not in looked_at else keep(value)
 
     def binary(first: Any, second: Any) -> Any:
         value = fn(first, second)
-        return value if type(value) not in streams else listed(value, subject)
+        return value if type(value) not in looked_at else keep(value)
 
     return unary if len(step.arguments) == 1 else binary
+
+
+def _awaiting(keep: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return `keep` for a function that may return a coroutine: what that comes to is what is read."""
+
+    async def awaited(coroutine: Any) -> Any:
+        return keep(await finished(coroutine))
+
+    return lambda value: awaited(value) if type(value) is CoroutineType else keep(value)
 
 
 def _keeping_each(keeps: Sequence[Any]) -> Callable[[Any], Any]:

@@ -343,7 +343,7 @@ def run_plan(linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: 
     slots[0] = slot_zero(services) if slot_zero else services
     try:
         if linked.inline:
-            with within(services.halt):
+            with within(services.stop):
                 return straight(linked, slots)
         run = Run(linked, slots, resources, services)
         run.work()

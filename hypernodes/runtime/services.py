@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any, ContextManager, Dict, Optional
+from typing import Any, ContextManager, Dict, List, Optional
 
 from hypernodes.lowering.plan import Plan
+from hypernodes.runtime.awaiting import once
 from hypernodes.runtime.interpreter import Slots
 from hypernodes.runtime.loop import LoopThread, Waiting
 from hypernodes.runtime.stops import Stops
 
-_PAUSING = threading.Lock()
+_MAKING = threading.Lock()
+"""Held while something is made that several lanes would make at once."""
 _NONE: Dict[str, int] = {}
 
 
@@ -28,14 +30,18 @@ class Services(Stops):
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         super().__init__()
         self._loop = loop
-        self._waiting: Optional[Waiting] = None
-        self._thread = LoopThread()
+        self._waiting: List[Waiting] = []
+        self._thread: Optional[LoopThread] = None
         self._paused: Optional[threading.Event] = None
         self.tried = _NONE
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
-        return self._loop or self._thread.loop()
+        if self._loop is not None:
+            return self._loop
+        with _MAKING:
+            thread = self._thread = self._thread or LoopThread()
+        return thread.loop()
 
     def catch_up(self) -> None:
         """Let the thread of that loop follow this one in what libraries keep for each."""
@@ -43,39 +49,44 @@ class Services(Stops):
 
     def wait_for(self, coroutine: Any) -> Any:
         """Return the result of a coroutine, from a thread that is not the loop's."""
-        waiting = self._waiting = Waiting(coroutine, self.loop())
+        waiting = Waiting(coroutine, self.loop())
+        self._waiting.append(waiting)
         if self.stopped:
             waiting.cancel()
         try:
             return waiting.result()
         finally:
-            self._waiting = None
+            self._waiting.remove(waiting)
+
+    def settle(self, slots: Slots, coroutine: Any) -> Any:
+        """Return the result of a coroutine that a plain function in the frame of `slots` has returned."""
+        try:
+            self.loop()
+        except BaseException:
+            coroutine.close()
+            raise
+        return self.wait_for(once(coroutine))
 
     def cancel(self) -> None:
-        """Cancel the coroutine that is waited for, if any, from another thread."""
-        waiting = self._waiting
-        if waiting is not None:
+        """Cancel the coroutines that are waited for, from any thread."""
+        for waiting in list(self._waiting):
             waiting.cancel()
 
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread is that of the loop started for this run."""
-        return self._thread.serves(thread)
+        return self._thread is not None and self._thread.serves(thread)
 
     def pause(self, seconds: float) -> bool:
         """Wait, and return whether the run still goes on."""
-        with _PAUSING:
+        with _MAKING:
             paused = self._paused = self._paused or threading.Event()
         return not (self.stopped or paused.wait(seconds))
 
     def stop(self) -> None:
-        """Let no step of a chain begin, and end every pause."""
+        """Let no step of a chain begin, and end every pause and what is waited for."""
         super().stop()
         if self._paused is not None:
             self._paused.set()
-
-    def halt(self) -> None:
-        """Do that, and cancel the coroutine that is waited for, because of the run that this one is within."""
-        self.stop()
         self.cancel()
 
     def watch(self, call: str, seconds: float) -> ContextManager[None]:
@@ -89,4 +100,19 @@ class Services(Stops):
     def close(self) -> None:
         """End what was started for this run."""
         self.ended = True
-        self._thread.close()
+        if self._thread is not None:
+            self._thread.close()
+
+
+class _Later:
+    """Stands for services that are made when the first coroutine comes: a run of plain functions needs none."""
+
+    __slots__ = ()
+
+    def settle(self, slots: Slots, coroutine: Any) -> Any:
+        services = slots[0] = Services()
+        return services.settle(slots, coroutine)
+
+
+LATER = _Later()
+"""Slot 0 of a run that has a single frame and may not need services."""

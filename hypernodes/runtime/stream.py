@@ -80,7 +80,7 @@ def _in_turn(
     slots[0] = slot_zero(services) if slot_zero else services
     names = linked.plan.output_names
     failures: Failures = []
-    with contextlib.closing(services), within(services.halt):
+    with contextlib.closing(services), within(services.stop):
         if not linked.count:
             # Every output was given: nothing runs, and there is nothing to know of an item but that it is there.
             yield from ((index, {}) for index, row in enumerate(rows.reader))

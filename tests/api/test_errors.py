@@ -162,6 +162,13 @@ def test_unknown_map_over(pipeline, axes, ran):
     assert ran == []
 
 
+def test_mapping_over_nothing(pipeline):
+    for start in (lambda: pipeline.map({"text": ["a"]}, map_over=[]), lambda: pipeline.as_node(map_over=[])):
+        with pytest.raises(OptionError) as caught:
+            start()
+        assert caught.value.option == "map_over"
+
+
 def test_map_over_what_is_not_given(pipeline, ran):
     with pytest.raises(MapInputError) as caught:
         pipeline.map({"text": ["a"]}, map_over="scale")
@@ -437,6 +444,14 @@ def test_an_executor_that_cannot_serve_the_mode():
             with pytest.raises(OptionError) as caught:
                 LocalBackend(*modes, executor=executor)
             assert caught.value.option == "executor"
+
+
+@pytest.mark.parametrize("cls", [ThreadPoolExecutor, ProcessPoolExecutor])
+def test_the_class_of_an_executor_is_no_executor(cls):
+    with pytest.raises(OptionError) as caught:
+        LocalBackend("threaded", "parallel", executor=cls)
+    assert (caught.value.option, caught.value.given) == ("executor", cls.__name__)
+    assert f"{cls.__name__}(" in caught.value.fix
 
 
 def test_a_closed_backend_says_so():

@@ -621,9 +621,27 @@ def test_unusual_exceptions_are_failures_like_any_other(pair, error, coroutine, 
     ]:
         failure = asyncio.run(awaited(start))
         assert type(failure) is (RuntimeError if stops else error)
-        noted = failure.__cause__ if stops and not coroutine else failure
-        assert notes_of(noted) == [f"node 'fragile' of pipeline 'p'{at}, inputs x=1"]
+        assert notes_of(failure) == [f"node 'fragile' of pipeline 'p'{at}, inputs x=1"]
     assert len(pipeline.map({"x": [0] * 4}, "x")["y"]) == 4
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("pair", PAIRS[::5], ids=ids)
+def test_the_end_of_a_generator_is_no_end_of_a_stream(pair, error, backends):
+    """A stream would say "generator raised StopIteration", without a word of where."""
+    pipeline = Pipeline(nodes=[node("y", name="fragile")(node_raising(error, False))], name="p", backend=backends(pair))
+
+    async def read():
+        return [item async for item in pipeline.astream({"x": [0, 1]}, "x")]
+
+    note = ["node 'fragile' of pipeline 'p', item 1, inputs x=1"]
+    with pytest.raises(RuntimeError if error is StopIteration else error) as caught:
+        list(pipeline.stream({"x": [0, 1]}, "x"))
+    assert notes_of(caught.value) == note
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(read())
+    assert notes_of(caught.value) == note
+    assert type(caught.value.__cause__) is error
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,8 @@ def test_the_plan_shows_policies():
         ({"retries": 1, "retry_on": KeyboardInterrupt}, "exception classes"),
         ({"retries": 1, "retry_on": "TimeoutError"}, "exception classes"),
         ({"retries": 1, "retry_on": (ValueError, 3)}, "exception classes"),
+        ({"retries": 1, "retry_on": ()}, "retry_on=()"),
+        ({"retry_on": ()}, "retry_on=()"),
         ({"retry_on": ValueError}, "no retries"),
         ({"backoff": 1}, "no retries"),
         ({"retries": 1, "backoff": -1}, "number of seconds"),

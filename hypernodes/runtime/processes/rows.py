@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextvars
 import time
+from types import CoroutineType
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Program
 from hypernodes.runtime.faults import located
-from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute, unary, unary_last
+from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute, settled, unary, unary_last
 from hypernodes.runtime.processes.wire import Place
 
 
@@ -93,6 +94,7 @@ def execute_call(
     context: Callable[[], contextvars.Context],
     place: Place,
     results: List[Any],
+    services: Any,
 ) -> Tuple[int, Optional[BaseException]]:
     """Do what `execute_frames` does for code that is one call of one value: no slots are needed until it fails."""
     fn, slot, out = call
@@ -100,7 +102,9 @@ def execute_call(
     add, clock = results.append, time.perf_counter
     try:
         for value in values:
-            add(context().run(fn, value))
+            own = context()
+            result = own.run(fn, value)
+            add(own.run(settled, [services], result) if type(result) is CoroutineType else result)
             if clock() > until:
                 break
     except BaseException as error:

@@ -199,7 +199,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         until = started + header.budget
         call = only_call(code, targets, program.exports) if scene is None else None
         if call is not None:
-            completed, failure = execute_call(program, call, flat, until, context.copy, place, results)
+            completed, failure = execute_call(program, call, flat, until, context.copy, place, results, _services)
         else:
             if scene is None:
                 slots[0] = _services

@@ -45,7 +45,8 @@ class Services(Stops):
 
     def catch_up(self) -> None:
         """Let the thread of that loop follow this one in what libraries keep for each."""
-        self._thread.catch_up()
+        if self._thread is not None:
+            self._thread.catch_up()
 
     def wait_for(self, coroutine: Any) -> Any:
         """Return the result of a coroutine, from a thread that is not the loop's."""

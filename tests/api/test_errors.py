@@ -373,7 +373,7 @@ def test_names_may_come_from_an_iterator(pipeline):
     assert pipeline.map({"text": ["a"]}, map_over=iter(["text"]))["end"] == [(0, "a", 1)]
 
 
-@pytest.mark.parametrize("wrong", [5, "callback", object(), [5], [PipelineCallback], {"a": 1}], ids=repr)
+@pytest.mark.parametrize("wrong", [5, "callback", object(), [5], [PipelineCallback], {"a": 1}])
 def test_callbacks_of_a_wrong_type(pipeline, wrong):
     for call in (
         lambda: Pipeline(nodes=pipeline.nodes, callbacks=wrong),

@@ -147,7 +147,8 @@ class LocalBackend:
         from hypernodes.runtime.processes import role
 
         role.check()
-        from hypernodes.runtime.processes.couriers import ExecutorCourier, PoolCourier
+        from hypernodes.runtime.processes.couriers import PoolCourier
+        from hypernodes.runtime.processes.executors import ExecutorCourier
         from hypernodes.runtime.processes.pool import WorkerPool
         from hypernodes.runtime.processes.worker import server
 

@@ -1,20 +1,17 @@
-"""Parcels in, answers out: over the pipes of our own worker pool, or through a process executor of the user's."""
+"""Parcels in, answers out, over the pipes of our own worker pool (through an executor of the user's: `executors`)."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-import queue
 import time
 from collections import deque
-from concurrent.futures import Executor, Future
 from operator import itemgetter
-from typing import AbstractSet, Any, Deque, Dict, List, Optional, Set, Tuple
+from typing import Deque, Dict, List, Optional, Set, Tuple
 
 from hypernodes.errors import ChangedModuleError
 from hypernodes.runtime.processes import channel
-from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.hearing import show
 from hypernodes.runtime.processes.memory import take
 from hypernodes.runtime.processes.pool import Worker, WorkerGone, WorkerPool
@@ -25,10 +22,9 @@ from hypernodes.runtime.processes.wire import (
     Notice,
     Outcome,
     Parcel,
-    ParcelHeader,
     decode_answer,
     decode_notice,
-    encode,
+    message_of,
 )
 
 _LOOK = 1.0  # seconds between two looks at whether processes that start have begun in time
@@ -36,31 +32,6 @@ _LOOK = 1.0  # seconds between two looks at whether processes that start have be
 
 def _large(parcel: Parcel) -> Set[str]:
     return {part.digest for part in parcel.shared if part.memory is not None}
-
-
-def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
-    """Return the parts of the message, and the descriptors that go with it."""
-    rows = parcel.rows
-    carried = [part for part in parcel.parts if part.digest and part.digest not in held]
-    header = ParcelHeader(
-        parcel.program.digest,
-        parcel.surroundings.digest,
-        [part.digest for part in parcel.shared],
-        [part.digest for part in carried],
-        [parcel.surroundings.owner, *[part.owner for part in parcel.shared]],
-        parcel.observed,
-        parcel.collects,
-        parcel.delay,
-        parcel.budget,
-        parcel.tried,
-    )
-    memories = [part.memory if part.digest not in held else None for part in (parcel.program, *parcel.shared)]
-    header.program_sizes, *header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
-    fds = [memory.fd for memory in memories if memory is not None]
-    if rows.memory is not None:
-        header.row_sizes = [*rows.memory.sizes]
-        fds.append(rows.memory.fd)
-    return [encode(header), *[part.data for part in carried], rows.data], fds
 
 
 class PoolCourier:
@@ -116,7 +87,7 @@ class PoolCourier:
             # It lets go of what it maps besides, as new memory arrives.
             worker.known -= mapped - large
             self._mapped[worker] = large
-        parts, fds = _message(parcel, worker.known)
+        parts, fds = message_of(parcel, worker.known)
         try:
             worker.send(*parts, fds=fds)
         except WorkerGone as gone:
@@ -150,7 +121,7 @@ class PoolCourier:
                 continue
             if not _large(parcel) <= self._mapped.get(worker, set()):
                 continue
-            parts, fds = _message(parcel, worker.known)
+            parts, fds = message_of(parcel, worker.known)
             if fds or sum(map(len, parts)) > worker.spare:
                 continue
             try:
@@ -367,71 +338,3 @@ class PoolCourier:
         self._ended.clear()
         self._deadlines.clear()
         self._release_idle()
-
-
-class ExecutorCourier:
-    """Parcels as calls on a process executor that belongs to the user: never shut down, never resized.
-
-    No descriptor can go with a call, so large buffers stay in the pickles.
-    """
-
-    renews = False
-    memory = False
-    native_threads: Optional[int] = None
-
-    def __init__(self, executor: Executor, workers: int) -> None:
-        self._executor = executor
-        self._workers = workers
-        self._answers: Any = queue.SimpleQueue()
-        self._out: Dict[Future[Any], object] = {}
-
-    def free(self) -> bool:
-        return len(self._out) < self._workers
-
-    def room(self) -> bool:
-        return False  # an executor has a queue of its own, and bounds on what may be in it
-
-    def send(self, parcel: Parcel) -> None:
-        # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
-        parts, _ = _message(parcel, frozenset())
-        future = self._executor.submit(worker_module.answer_for, self._workers, parts)
-        self._out[future] = parcel.key
-        future.add_done_callback(self._answers.put)
-
-    def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
-        try:
-            future = self._answers.get(timeout=timeout)
-        except queue.Empty:
-            return []
-        if future is None or future not in self._out:
-            return []
-        return [self._outcome(future)]
-
-    def _outcome(self, future: Future[Any]) -> Outcome:
-        key = self._out.pop(future)
-        error = future.exception()
-        if error is None:
-            parts = future.result()
-            changed = decode_answer(parts[0]).changed
-            return Outcome(key, parts, ChangedModuleError(tuple(changed)) if changed else None)
-        # A broken pool says no more than that; concurrent.futures and loky word it alike.
-        died = "Broken" in type(error).__name__ or "Terminated" in type(error).__name__
-        return Outcome(key, [], Died(None) if died else _as_exception(error))
-
-    def entered(self) -> bool:
-        return False
-
-    def ring(self) -> None:
-        self._answers.put(None)
-
-    def abandon(self) -> None:
-        for future in list(self._out):
-            future.cancel()
-        self._out.clear()
-
-    def close(self) -> None:
-        self.abandon()
-
-
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))

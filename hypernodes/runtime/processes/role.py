@@ -112,6 +112,9 @@ def _imported() -> Optional[Tuple[str, str]]:
     while frame is not None and frame.f_globals.get("__name__") not in _READ_FROM:
         name, file = frame.f_globals.get("__name__"), frame.f_code.co_filename
         if frame.f_code.co_name == "<module>" and isinstance(name, str) and not file.startswith("<"):
-            return name, file
+            # Not what was handed to exec() with a name of its own, as pytest's workers and notebooks run what they run.
+            spec = getattr(sys.modules.get(name), "__spec__", None)
+            if name == "__main__" or getattr(spec, "_initializing", False):
+                return name, file
         frame = frame.f_back
     return None

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import math
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import AbstractSet, Dict, List, NamedTuple, Optional, Tuple
 
 import attrs
 import msgspec
@@ -198,3 +198,28 @@ class Outcome(NamedTuple):
     parts: List[bytes]
     fault: Optional[Exception]
     memory: Optional[Segment] = None
+
+
+def message_of(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
+    """Return the parts of the message, and the descriptors that go with it."""
+    rows = parcel.rows
+    carried = [part for part in parcel.parts if part.digest and part.digest not in held]
+    header = ParcelHeader(
+        parcel.program.digest,
+        parcel.surroundings.digest,
+        [part.digest for part in parcel.shared],
+        [part.digest for part in carried],
+        [parcel.surroundings.owner, *[part.owner for part in parcel.shared]],
+        parcel.observed,
+        parcel.collects,
+        parcel.delay,
+        parcel.budget,
+        parcel.tried,
+    )
+    memories = [part.memory if part.digest not in held else None for part in (parcel.program, *parcel.shared)]
+    header.program_sizes, *header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
+    fds = [memory.fd for memory in memories if memory is not None]
+    if rows.memory is not None:
+        header.row_sizes = [*rows.memory.sizes]
+        fds.append(rows.memory.fd)
+    return [encode(header), *[part.data for part in carried], rows.data], fds

@@ -30,6 +30,8 @@ _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes, bytearr
 _FLAT = frozenset((tuple, list, set, frozenset))
 _FEW = 64  # items worth a look; beyond, making the careful pickler costs little beside the pickling
 
+_TRIES = 20  # to catch a dictionary between two changes of another thread
+
 
 def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBuffer], bool]] = None) -> bytes:
     """Pickle `value` so that another process can read it.
@@ -58,9 +60,7 @@ def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBu
     try:
         if is_plain(value):
             return pickle.dumps(value, 5)
-        file = io.BytesIO()
-        _Pickler(file, 5, buffer_callback=stays).dump(value)
-        return file.getvalue()
+        return _dumped(value, stays)
     except MemoryError as fault:  # to search would pickle it all again
         raise NotPicklableError(subject, (), _worded(fault)) from fault
     except KeyboardInterrupt:  # by all we can know, Ctrl-C
@@ -123,6 +123,27 @@ def is_plain(value: Any) -> bool:
     if kind is dict:
         return len(value) <= _FEW and _SCALARS.issuperset(map(type, (*value, *value.values())))
     return False
+
+
+def _dumped(value: object, stays: Optional[Callable[[pickle.PickleBuffer], bool]]) -> bytes:
+    """Pickle `value`; again when some thread has changed it meanwhile, unless `stays` has been asked."""
+    asked = False
+
+    def ask(buffer: pickle.PickleBuffer) -> bool:
+        nonlocal asked
+        asked = True
+        assert stays is not None
+        return stays(buffer)
+
+    for left in reversed(range(_TRIES)):
+        file = io.BytesIO()
+        try:
+            _Pickler(file, 5, buffer_callback=ask if stays is not None else None).dump(value)
+            return file.getvalue()
+        except RuntimeError as fault:
+            if asked or not left or "during iteration" not in str(fault):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _refusal(subject: str, path: Tuple[str, ...], fault: BaseException) -> NotPicklableError:
@@ -236,6 +257,7 @@ _RULES: Dict[type, Callable[[_Pickler, Any], Any]] = {
     io.TextIOWrapper: _of_file,
     contextvars.ContextVar: lambda _, variable: reduced(variable, modules.would_be_found),
     functools.cached_property: lambda _, value: standins.reduced_cached_property(value),
+    weakref.WeakMethod: lambda _, value: standins.reduced_reference(value),
     weakref.ReferenceType: lambda _, value: standins.reduced_reference(value),
     standins.HeldReference: lambda _, value: standins.reduced_reference(value),
     weakref.WeakSet: lambda _, value: standins.reduced_container(value),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import types
 import weakref
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -109,6 +111,13 @@ def class_attributes():
     yield script["fn"]
 
 
+def a_class_that_becomes_what_it_was():
+    script = Script("class C:\n  k = 1\n  def add(self, x): return x + self.k\ndef fn(x): return C().add(x)")
+    for k in (1, 2, 1, 2):
+        script["C"].k = k
+        yield script["fn"]
+
+
 def arguments_of_a_partial():
     options = {"by": 1}
     fn = functools.update_wrapper(functools.partial(lambda options, x: x + options["by"], options), lambda x: x)
@@ -173,6 +182,7 @@ CHANGES = [
     a_model_fitted_again,
     a_closure,
     class_attributes,
+    a_class_that_becomes_what_it_was,
     arguments_of_a_partial,
     a_default,
     an_attribute_of_the_function,
@@ -290,6 +300,120 @@ def test_a_class_of_the_caller_stays_what_it_is_when_results_come_back(warm):
     assert (Point.where, Point.made) == (method, 0)
 
 
+def test_functions_share_a_class_with_items_and_with_other_functions(warm):
+    script = Script("class C: k = 1\ndef fn(x): return C.k\ndef other(x): return -C.k\ndef of_item(x): return x.k")
+    fn, other, of_item = [
+        Pipeline(nodes=[node(output_name="y")(script[name])], backend=warm) for name in ("fn", "other", "of_item")
+    ]
+    for k in (1, 2, 1):
+        script["C"].k = k
+        for pipeline, x, y in [(of_item, script["C"](), k), (other, 0, -k), (fn, 0, k)][:: -1 if k == 2 else 1]:
+            assert pipeline.map(inputs={"x": [x]}, map_over="x")["y"] == [y]
+    script["C"].k = 3
+    assert of_item.map(inputs={"x": [script["C"]()]}, map_over="x")["y"] == [3]
+    script["C"].k = 1
+    assert fn.map(inputs={"x": [0]}, map_over="x")["y"] == [1]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_a_forked_executor_sees_what_becomes_of_a_class():
+    script = Script("class C:\n  k = 1\n  extra = 1\ndef fn(x): return C.k, hasattr(C, 'extra')")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as executor:
+        backend = LocalBackend(map_execution="parallel", max_workers=1, executor=executor)
+        pipeline = Pipeline(nodes=[node(output_name="y")(script["fn"])], backend=backend)
+        assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [(1, True)]
+        script["C"].k = 2
+        del script["C"].extra
+        assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [(2, False)]
+
+
+REGISTRIES = [
+    """
+class Base:
+    known = []
+    def __init_subclass__(cls, **keywords):
+        Base.known.append(cls)
+""",
+    """
+known = []
+class Base:
+    def __init_subclass__(cls, *, name="", **keywords):
+        known.append(cls)
+        cls.name = name
+""",
+    """
+import abc
+known = []
+class Base(abc.ABC):
+    __slots__ = ()
+    def __init_subclass__(cls, **keywords):
+        known.append(cls)
+""",
+]
+
+
+@pytest.mark.parametrize("base", REGISTRIES)
+def test_a_base_class_hears_of_each_subclass_once(warm, base):
+    script = Script(f"{base}\nclass One(Base): pass\nclass Two(Base): pass")
+    script.run(
+        f"def names(x): return One(), [c.__name__ for c in {'known' if 'known' in script.space else 'Base.known'}]"
+    )
+    pipeline = Pipeline(nodes=[node(output_name="y")(script["names"])], backend=warm)
+    for _ in range(2):
+        for made, names in pipeline.map(inputs={"x": [0, 1]}, map_over="x")["y"]:
+            assert type(made) is script["One"]
+            assert names == ["One", "Two"]
+    assert script["names"](0)[1] == ["One", "Two"]
+
+
+def test_a_subclass_with_arguments_of_its_own(warm):
+    script = Script("class Base:\n  def __init_subclass__(cls, *, by, **kw):\n    cls.by = by")
+    script.run("class Child(Base, by=7): pass\ndef fn(x): return Child.by + x")
+    pipeline = Pipeline(nodes=[node(output_name="y")(script["fn"])], backend=warm)
+    assert pipeline.map(inputs={"x": [1]}, map_over="x")["y"] == [8]
+
+
+class Growing:
+    """Adds to the dictionary that it is in while that is pickled, as another thread might, so many times."""
+
+    def __init__(self, within, times):
+        self.within, self.times = within, times
+
+    def __reduce__(self):
+        if self.times:
+            self.times -= 1
+            self.within[len(self.within)] = None
+        return int, ()
+
+
+def test_what_another_thread_changes_is_pickled_between_two_changes(warm):
+    held = {}
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: len(held))], backend=warm)
+    held["first"], held["second"] = Growing(held, 5), 0
+    assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [7]
+    held["first"] = Growing(held, 1_000_000)
+    with pytest.raises(NotPicklableError, match="changed size during iteration"):
+        pipeline.map(inputs={"x": [0]}, map_over="x")
+
+
+def test_a_worker_keeps_the_latest_state_only(warm):
+    state = [0]
+
+    def kept(x):
+        from hypernodes.runtime.processes import worker
+
+        return state[0], len(worker._kept), len(worker._received)
+
+    pipeline = Pipeline(nodes=[node(output_name="y")(kept)], backend=warm)
+    seen = []
+    for number in range(12):
+        state[0] = number
+        seen += pipeline.map(inputs={"x": [0]}, map_over="x")["y"]
+    assert [number for number, _, _ in seen] == list(range(12))
+    assert len({programs for _, programs, _ in seen[4:]}) == 1
+    assert len({parts for _, _, parts in seen[4:]}) == 1
+
+
 # Weak references, and functions that hold some.
 
 
@@ -313,6 +437,9 @@ class Thing:
     def __init__(self, name):
         self.name = name
 
+    def called(self):
+        return self.name
+
 
 def test_weak_references_lead_to_what_they_lead_to_here(warm):
     thing = Thing("here")
@@ -325,6 +452,15 @@ def test_weak_references_lead_to_what_they_lead_to_here(warm):
 
     pipeline = Pipeline(nodes=[node(output_name="y")(read)], backend=warm)
     assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [read(0)]
+
+
+def test_weak_references_to_methods(warm):
+    thing = Thing("here")
+    method, dead = weakref.WeakMethod(thing.called), weakref.WeakMethod(Thing("gone").called)
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: (method()(), dead()))], backend=warm)
+    assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [("here", None)]
+    copy = loads(dumps(loads(dumps([thing, method], "method")), "copy"))
+    assert copy[1]() == copy[0].called
 
 
 def test_what_refers_weakly_to_itself_is_one_object():

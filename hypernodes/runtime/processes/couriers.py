@@ -47,7 +47,7 @@ def _message(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[
         parcel.surroundings.digest,
         [part.digest for part in parcel.shared],
         [part.digest for part in carried],
-        [parcel.surroundings.owner, *[part.owner for part in parcel.shared]],
+        [part.owner for part in parcel.parts],
         parcel.observed,
         parcel.collects,
         parcel.delay,

@@ -159,9 +159,27 @@ def reduced_class(cls: type, reduced: Reduced) -> Reduced:
     were when they left.
     """
     make, arguments, state = reduced[:3]
+    if make is _make_skeleton_class:
+        metaclass, name, bases, content, *more = arguments
+        arguments = (metaclass, name, bases, {**content, **_of_the_body(cls)}, *more)
+        attributes = {key: value for key, value in state[0].items() if type(value) is not types.MemberDescriptorType}
+        state = (attributes, *state[1:])
     if cls not in _received:
         _own[cls] = os.getpid(), tuple(state[0])
     return _class, (make, *arguments), state, None, None, _update_class
+
+
+def _of_the_body(cls: Any) -> Dict[str, object]:
+    """Return what a class has to be made with, as it cannot be set later, and what cloudpickle leaves out."""
+    found: Dict[str, object] = {"__qualname__": cls.__qualname__}  # which dataclasses print
+    plain = type(cls).__new__ in (
+        type.__new__,
+        abc.ABCMeta.__new__,
+    )  # other metaclasses, and NamedTuple, make their own
+    if "__slots__" in vars(cls) and plain and not (issubclass(cls, tuple) and "_fields" in vars(cls)):
+        # Without them, instances that come back would have attributes that the class here has no place for.
+        found["__slots__"] = cls.__slots__
+    return found
 
 
 def _class(make: Callable[..., type], *arguments: Any) -> type:

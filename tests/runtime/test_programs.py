@@ -373,6 +373,51 @@ def test_a_subclass_with_arguments_of_its_own(warm):
     assert pipeline.map(inputs={"x": [1]}, map_over="x")["y"] == [8]
 
 
+SLOTTED = """
+import collections, dataclasses, typing
+class Private:
+    __slots__ = ("__x", "__weakref__")
+    def __init__(self): self.__x = 1
+    def __repr__(self): return f"{type(self).__qualname__} {self.__x} {hasattr(self, '__dict__')}"
+class Child(Private):
+    __slots__ = "one"
+    def __init__(self): super().__init__(); self.one = 2
+class Grandchild(Child): pass
+class Generic(typing.Generic[typing.TypeVar("T")]):
+    __slots__ = ("x", "__dict__")
+    def __init__(self): self.x = self.y = 1
+    def __repr__(self): return f"{self.x} {self.y}"
+class Empty(tuple):
+    __slots__ = ()
+class Named(typing.NamedTuple):
+    x: int = 1
+class SubNamed(collections.namedtuple("Base", "x", defaults=(1,))):
+    __slots__ = ()
+class Outer:
+    @dataclasses.dataclass
+    class Inner: x: int = 1
+Inner = Outer.Inner
+def by_attrs():
+    import attrs
+    @attrs.define
+    class Local: x: int = 1
+    return Local
+Local = by_attrs()
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["Private", "Child", "Grandchild", "Generic", "Empty", "Named", "SubNamed", "Inner", "Local"]
+)
+def test_instances_of_a_class_come_and_go(warm, name):
+    cls = Script(SLOTTED)[name]
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: (cls(), x, repr(cls()), type(x) is cls))], backend=warm)
+    for made, back, shown, same in pipeline.map(inputs={"x": [cls(), cls()]}, map_over="x")["y"]:
+        assert type(made) is type(back) is cls
+        assert repr(made) == repr(back) == shown == repr(cls())
+        assert same
+
+
 class Growing:
     """Adds to the dictionary that it is in while that is pickled, as another thread might, so many times."""
 
@@ -460,7 +505,7 @@ def test_weak_references_to_methods(warm):
     pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: (method()(), dead()))], backend=warm)
     assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [("here", None)]
     copy = loads(dumps(loads(dumps([thing, method], "method")), "copy"))
-    assert copy[1]() == copy[0].called
+    assert copy[1]().__self__ is copy[0]
 
 
 def test_what_refers_weakly_to_itself_is_one_object():

@@ -12,8 +12,6 @@ import os
 import weakref
 from typing import Dict, List, Tuple
 
-import attrs
-
 from hypernodes.lowering.parallel import pickled
 from hypernodes.lowering.plan import Program
 from hypernodes.runtime.linked import LinkedPlan
@@ -47,7 +45,7 @@ def programs_of(linked: LinkedPlan, apart: bool) -> Programs:
             owner, _ = linked.sent.get(bundle.index) or (new_owner(), None)
             sent = _part(bundle.program, linked.plan.name, apart)
             linked.sent[bundle.index] = owner, sent
-            found[id(linked), bundle.index] = attrs.evolve(sent, owner=owner)
+            found[id(linked), bundle.index] = Part(sent.digest, sent.data, sent.memory, owner)
     for body in linked.bodies.values():
         found.update(programs_of(body, apart))
     return found

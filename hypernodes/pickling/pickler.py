@@ -22,7 +22,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _dynamic_class_reduce
 
 from hypernodes.errors import NotPicklableError
-from hypernodes.pickling import modules, standins
+from hypernodes.pickling import classes, modules, standins
 from hypernodes.pickling.culprit import find, is_recursion
 from hypernodes.pickling.variables import reduced
 
@@ -201,7 +201,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             by_value = super().reducer_override(cls)
             if by_value is NotImplemented or len(by_value) < 6:
                 return by_value
-        return standins.reduced_class(cls, by_value)
+        return classes.reduced_class(cls, by_value)
 
     def of_function(self, fn: Any) -> Any:
         if self.goes_by_value(fn.__module__):

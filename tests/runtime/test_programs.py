@@ -403,6 +403,18 @@ def by_attrs():
     class Local: x: int = 1
     return Local
 Local = by_attrs()
+import msgspec
+class Struct(msgspec.Struct, rename="camel", tag=True, order=True):
+    x_y: int
+    z: list = []
+    def twice(self): return 2 * self.x_y
+class Later(Struct, frozen=True, kw_only=True):
+    x_y: int = 3
+    made: "Later" = None
+    by: dict = msgspec.field(default_factory=lambda: {"by": Later})
+def shown(cls):
+    one, other = cls(x_y=4), cls(x_y=5)
+    return repr(one), msgspec.json.encode(cls(x_y=1, z=[2]) if cls is Struct else 0), one < other, one.twice()
 """
 
 
@@ -416,6 +428,17 @@ def test_instances_of_a_class_come_and_go(warm, name):
         assert type(made) is type(back) is cls
         assert repr(made) == repr(back) == shown == repr(cls())
         assert same
+
+
+@pytest.mark.parametrize("name", ["Struct", "Later"])
+def test_structs_keep_fields_defaults_and_options(warm, name):
+    script = Script(SLOTTED)
+    cls, shown = script[name], script["shown"]
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: (cls(x_y=1), x, shown(cls)))], backend=warm)
+    ((made, back, found),) = pipeline.map(inputs={"x": [cls(x_y=1)]}, map_over="x")["y"]
+    assert type(made) is type(back) is cls
+    assert made == back == cls(x_y=1)
+    assert found == shown(cls)
 
 
 class Growing:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan, Program
 from hypernodes.pickling import loads
-from hypernodes.pickling.standins import noted, renew
+from hypernodes.pickling.classes import noted, renew
 from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import link

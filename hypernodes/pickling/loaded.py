@@ -12,7 +12,7 @@ import functools
 import os
 import time
 import types
-from typing import Any, Dict, Iterator, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 _MOVES = frozenset((dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]))
 _IMPORT = dis.opmap["IMPORT_NAME"]
@@ -33,8 +33,27 @@ def matches(module: types.ModuleType, path: str) -> bool:
     # One that is gone, or broken by the edit, cannot have been loaded like this.
     if code is None:
         return False
-    content: Dict[str, Any] = dict(object.__getattribute__(module, "__dict__"))  # which asks nothing of a lazy module
-    return _has_functions(content, code, content.get("__name__", "")) and _has_constants(content, code)
+    written: Dict[str, Set[Any]] = {}
+    for inner in _all(code):
+        written.setdefault(inner.co_name, set()).add(_key(inner))
+    return all(_key(own) in written.get(own.co_name, ()) for own in codes(module, path)) and _has_constants(
+        _content(module), code
+    )
+
+
+def codes(module: types.ModuleType, path: str) -> List[types.CodeType]:
+    """Return the code of the functions of a module that were compiled from its file.
+
+    A decorator's functions, and those of a dataclass, were not. That code becomes another in place where `%autoreload`
+    puts an edit into a module that it does not load again.
+    """
+    content = _content(module)
+    found = [fn.__code__ for value in content.values() for fn in _functions(value, content.get("__name__", ""))]
+    return [code for code in found if code.co_filename == path]
+
+
+def _content(module: types.ModuleType) -> Dict[str, Any]:
+    return dict(object.__getattribute__(module, "__dict__"))  # which asks nothing of a lazy module
 
 
 def imports(name: str, path: str) -> Set[str]:
@@ -104,19 +123,6 @@ _LruCached = type(functools.lru_cache()(len))
 
 
 # -- functions --------------------------------------------------------------------------------------------------------
-
-
-def _has_functions(content: Dict[str, Any], code: types.CodeType, module: str) -> bool:
-    """Compare what was compiled from this file; a decorator's functions, or those of a dataclass, were not."""
-    written: Dict[str, Set[Any]] = {}
-    for inner in _all(code):
-        written.setdefault(inner.co_name, set()).add(_key(inner))
-    return all(
-        _key(fn.__code__) in written.get(fn.__code__.co_name, ())
-        for value in content.values()
-        for fn in _functions(value, module)
-        if fn.__code__.co_filename == code.co_filename
-    )
 
 
 def _key(code: types.CodeType) -> Tuple[Any, ...]:

@@ -18,16 +18,18 @@ import functools
 import hashlib
 import importlib.abc
 import importlib.machinery
+import operator
 import os
 import site
 import sys
 import sysconfig
 import time
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
+import types
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import attrs
 
-from hypernodes.pickling.loaded import imports, matches
+from hypernodes.pickling.loaded import codes, imports, matches
 
 _MAINS = ("__main__", "__mp_main__")
 _FINDERS = (
@@ -47,7 +49,7 @@ class _Source:
 
     `spec` is what it was loaded by, and another after a reload; `loaded` and `current` are digests of the file when it
     was loaded and now, None where they are not known; `stamp` tells whether the file has to be read again, once it is
-    `settled`.
+    `settled`. `codes` are of the functions that the module had when that was looked at.
     """
 
     spec: object
@@ -56,6 +58,7 @@ class _Source:
     current: Optional[str] = None
     stamp: Optional[Stamp] = None
     settled: bool = False
+    codes: Sequence[types.CodeType] = ()
     _imports: Optional[Set[str]] = None
 
     def imports(self, name: str) -> Set[str]:
@@ -72,6 +75,17 @@ class _Source:
             self.current = None if stamp is None else _digest(self.path)
             self.stamp = stamp
             self._imports = None
+
+    def compare(self, module: types.ModuleType) -> None:
+        """Find out whether `module` is what the file is now."""
+        self.codes = codes(module, self.path)
+        if matches(module, self.path):
+            self.loaded = self.current
+
+    def is_patched(self, module: types.ModuleType) -> bool:
+        """Say whether functions of `module` have become others since it was compared."""
+        now = codes(module, self.path)
+        return len(now) != len(self.codes) or any(map(operator.is_not, now, self.codes))
 
 
 _sources: Dict[str, _Source] = {}
@@ -199,10 +213,11 @@ def _looked_at() -> Iterator[Tuple[str, _Source]]:
         if source is None or source.spec is not spec:
             source = _sources[name] = _Source(spec, spec.origin)
             source.look()
-            if matches(sys.modules[name], source.path):
-                source.loaded = source.current
+            source.compare(sys.modules[name])
         else:
             source.look()
+            if source.loaded != source.current and source.is_patched(sys.modules[name]):
+                source.compare(sys.modules[name])
         yield name, source
 
 

@@ -99,6 +99,21 @@ def test_an_edit_before_the_first_parallel_run_is_seen_as_well(write, warm, tmp_
     assert results(module.add, warm)[0] == 1
 
 
+def test_an_edit_that_was_put_into_a_module_in_place(write, warm, tmp_path):
+    """As newer versions of `%autoreload` do, which give functions other code and load nothing again."""
+    lines = "import threading\nLOCK = threading.Lock()\n\ndef add(x):\n    with LOCK:\n        return x"
+    module = write("patched_here", f"{lines} + 1\n")
+    assert results(module.add, warm)[0] == 1
+    (tmp_path / "patched_here.py").write_text(f"{lines} + 900\n")
+    space = {}
+    exec(compile(f"{lines} + 900\n", module.__file__, "exec", dont_inherit=True), space)
+    look()
+    assert goes_by_value("patched_here")
+    module.add.__code__ = space["add"].__code__
+    assert results(module.add, warm)[0] == 900
+    assert not goes_by_value("patched_here")
+
+
 WRITTEN = {
     "a_dataclass": "import dataclasses\n@dataclasses.dataclass\nclass C:\n  x: int = 1\n",
     "attrs_class": "import attrs\n@attrs.define\nclass C:\n  x: int = 1\n",

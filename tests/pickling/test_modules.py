@@ -247,6 +247,8 @@ def test_what_an_edited_module_cannot_send_is_refused_by_name(write, warm, tmp_p
         pipeline.map(inputs={"x": [1]}, map_over="x")
     assert "'with_lock'" in raised.value.fix
     assert "reload" in raised.value.fix
+    importlib.reload(module)
+    assert results(module.add, warm) == list(range(6))  # new pipelines, which nothing has looked at modules for
 
 
 def test_processes_of_an_executor_that_have_an_older_module_are_refused(write, tmp_path):

@@ -197,6 +197,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def of_class(self, cls: Any) -> Any:
         if self.goes_by_value(getattr(cls, "__module__", None)):
             by_value = _dynamic_class_reduce(cls)
+        elif _named(cls)[1] is cls:
+            return NotImplemented
         else:
             by_value = super().reducer_override(cls)
             if by_value is NotImplemented or len(by_value) < 6:
@@ -207,6 +209,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if self.goes_by_value(fn.__module__):
             return self._dynamic_function_reduce(fn)
         name, found = _named(fn)
+        if found is fn:
+            return NotImplemented
         if name is not None and _is_under(found, fn):
             return _function_of_node, (name, fn.__qualname__)
         return super().reducer_override(fn)

@@ -159,3 +159,17 @@ def assert_nothing_left(session: int) -> None:
     wait_until(lambda: not members(session), f"processes are left of session {session}")
     if os.path.isdir("/dev/shm"):
         assert [name for name in os.listdir("/dev/shm") if str(session) in name] == []
+
+
+class Script:
+    """A module of which nothing is known but what is in it, as a notebook is."""
+
+    def __init__(self, text):
+        self.space = {"__name__": "__main__"}
+        self.run(text)
+
+    def run(self, text):
+        exec(text, self.space)
+
+    def __getitem__(self, name):
+        return self.space[name]

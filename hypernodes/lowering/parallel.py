@@ -14,6 +14,7 @@ from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.fuse import Group, Placed, chains
 from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Program, Step, calls_in
 from hypernodes.pickling import dumps
+from hypernodes.pickling.modules import look
 from hypernodes.records import evolve
 
 
@@ -32,6 +33,7 @@ def seal(plan: Plan) -> Plan:
     """
     if all(bundle.placement != PROCESS for bundle in plan.bundles):
         return plan
+    look()  # a module that was reloaded since the last run goes by name again
     return evolve(plan, bundles=tuple([_sealed(plan, bundle) for bundle in plan.bundles]))
 
 

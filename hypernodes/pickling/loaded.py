@@ -14,8 +14,8 @@ import time
 import types
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-_OPTIMIZED = 0x1  # the flag of the code of functions, which the bodies of classes and modules do not have
-_MOVES = ("STORE_GLOBAL", "DELETE_GLOBAL")
+_MOVES = frozenset((dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]))
+_IMPORT = dis.opmap["IMPORT_NAME"]
 _FIXED = (type(None), bool, int, float, complex, str, bytes, tuple)
 _SLACK = 2.0  # seconds by which some file systems round a file's time
 
@@ -25,11 +25,35 @@ def matches(module: types.ModuleType, path: str) -> bool:
     try:
         if os.stat(path).st_mtime + _SLACK < _BEGAN or not path.endswith(".py"):
             return True
+    except NotADirectoryError:  # within an archive
+        return True
     except OSError:
         return False
     code = _compiled(path)
     # One that is gone, or broken by the edit, cannot have been loaded like this.
-    return code is not None and _has_functions(module, code) and _has_constants(module, code)
+    if code is None:
+        return False
+    written: Dict[str, Set[Any]] = {}
+    for inner in _all(code):
+        written.setdefault(inner.co_name, set()).add(_key(inner))
+    return all(_key(own) in written.get(own.co_name, ()) for own in codes(module, path)) and _has_constants(
+        _content(module), code
+    )
+
+
+def codes(module: types.ModuleType, path: str) -> List[types.CodeType]:
+    """Return the code of the functions of a module that were compiled from its file.
+
+    A decorator's functions, and those of a dataclass, were not. That code becomes another in place where `%autoreload`
+    puts an edit into a module that it does not load again.
+    """
+    content = _content(module)
+    found = [fn.__code__ for value in content.values() for fn in _functions(value, content.get("__name__", ""))]
+    return [code for code in found if code.co_filename == path]
+
+
+def _content(module: types.ModuleType) -> Dict[str, Any]:
+    return dict(object.__getattribute__(module, "__dict__"))  # which asks nothing of a lazy module
 
 
 def imports(name: str, path: str) -> Set[str]:
@@ -37,6 +61,8 @@ def imports(name: str, path: str) -> Set[str]:
     package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]
     found = {name.rpartition(".")[0]}
     for code in _all(_compiled(path)):
+        if _IMPORT not in code.co_code[::2]:  # `dis` takes its time
+            continue
         instructions = list(dis.get_instructions(code))
         for level, members, imported in zip(instructions, instructions[1:], instructions[2:]):
             if imported.opname == "IMPORT_NAME":
@@ -99,54 +125,44 @@ _LruCached = type(functools.lru_cache()(len))
 # -- functions --------------------------------------------------------------------------------------------------------
 
 
-def _has_functions(module: types.ModuleType, code: types.CodeType) -> bool:
-    written = dict(_written(code, ""))
-    return all(
-        _key(fn.__code__) in written.get(fn.__qualname__, ())
-        for value in list(vars(module).values())
-        for fn in _functions(value, module.__name__)
-        if "<locals>" not in fn.__qualname__
-    )
-
-
-def _written(code: types.CodeType, prefix: str) -> Iterator[Tuple[str, Set[Any]]]:
-    """Yield the qualified names of functions in the code of a module or class, each with the keys of all so named."""
-    found: Dict[str, Set[Any]] = {}
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            name = prefix + inner.co_name
-            if inner.co_flags & _OPTIMIZED:
-                found.setdefault(name, set()).add(_key(inner))
-            else:
-                yield from _written(inner, name + ".")
-    yield from found.items()
-
-
 def _key(code: types.CodeType) -> Tuple[Any, ...]:
     """Return what a function does, without where it stands."""
-    constants = tuple([_key(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts])
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    constants = tuple(map(_constant, code.co_consts))
     return (code.co_code, code.co_flags, code.co_argcount, code.co_kwonlyargcount, names, constants)
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, types.CodeType):
+        return _key(value)
+    return frozenset(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
 
 # -- constants --------------------------------------------------------------------------------------------------------
 
 
-def _has_constants(module: types.ModuleType, code: types.CodeType) -> bool:
+def _has_constants(content: Dict[str, Any], code: types.CodeType) -> bool:
     """Compare what is assigned once, as it stands, with what is there."""
     instructions = list(dis.get_instructions(code))
     stored = [each.argval for each in instructions if each.opname == "STORE_NAME"]
-    moved = {each.argval for inner in _all(code) for each in dis.get_instructions(inner) if each.opname in _MOVES}
-    pairs: List[Tuple[str, Any]] = [
-        (store.argval, load.argval)
+    changed = {
+        store.argval
         for load, store in zip(instructions, instructions[1:])
-        if store.opname == "STORE_NAME" and load.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
-    ]
-    return all(
-        repr(vars(module).get(name)) == repr(value)
-        for name, value in pairs
-        if isinstance(value, _FIXED) and name not in moved and stored.count(name) == 1
-    )
+        if store.opname == "STORE_NAME"
+        and load.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+        and isinstance(load.argval, _FIXED)
+        and store.argval in content  # it may be in a branch that was not taken, or be deleted
+        and repr(content[store.argval]) != repr(load.argval)
+        and stored.count(store.argval) == 1
+    }
+    return not changed or changed.issubset(_moved(code))
+
+
+def _moved(code: types.CodeType) -> Iterator[str]:
+    """Yield the globals that some function sets."""
+    for inner in _all(code):
+        if not _MOVES.isdisjoint(inner.co_code[::2]):
+            yield from [each.argval for each in dis.get_instructions(inner) if each.opcode in _MOVES]
 
 
 # -- this process -----------------------------------------------------------------------------------------------------

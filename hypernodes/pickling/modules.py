@@ -18,16 +18,18 @@ import functools
 import hashlib
 import importlib.abc
 import importlib.machinery
+import operator
 import os
 import site
 import sys
 import sysconfig
 import time
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
+import types
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import attrs
 
-from hypernodes.pickling.loaded import imports, matches
+from hypernodes.pickling.loaded import codes, imports, matches
 
 _MAINS = ("__main__", "__mp_main__")
 _FINDERS = (
@@ -47,7 +49,7 @@ class _Source:
 
     `spec` is what it was loaded by, and another after a reload; `loaded` and `current` are digests of the file when it
     was loaded and now, None where they are not known; `stamp` tells whether the file has to be read again, once it is
-    `settled`.
+    `settled`. `codes` are of the functions that the module had when that was looked at.
     """
 
     spec: object
@@ -56,6 +58,7 @@ class _Source:
     current: Optional[str] = None
     stamp: Optional[Stamp] = None
     settled: bool = False
+    codes: Sequence[types.CodeType] = ()
     _imports: Optional[Set[str]] = None
 
     def imports(self, name: str) -> Set[str]:
@@ -72,6 +75,17 @@ class _Source:
             self.current = None if stamp is None else _digest(self.path)
             self.stamp = stamp
             self._imports = None
+
+    def compare(self, module: types.ModuleType) -> None:
+        """Find out whether `module` is what the file is now."""
+        self.codes = codes(module, self.path)
+        if matches(module, self.path):
+            self.loaded = self.current
+
+    def is_patched(self, module: types.ModuleType) -> bool:
+        """Say whether functions of `module` have become others since it was compared."""
+        now = codes(module, self.path)
+        return len(now) != len(self.codes) or any(map(operator.is_not, now, self.codes))
 
 
 _sources: Dict[str, _Source] = {}
@@ -152,7 +166,7 @@ def would_be_found(name: str) -> bool:
     A module may be in `sys.modules` and have a file and yet be nowhere on the path: `spec_from_file_location` makes
     such, as plugin loaders and pytest's importlib mode do. One made by hand has no spec.
     """
-    spec = getattr(sys.modules.get(name), "__spec__", None)
+    spec = _spec(name)
     return spec is not None and _is_on_the_path(name, getattr(spec, "origin", None), tuple(sys.path))
 
 
@@ -180,10 +194,10 @@ def _is_on_the_path(name: str, origin: Optional[str], path: Tuple[str, ...]) -> 
 
 
 def _finders() -> Iterator[Any]:
-    """Yield what finds modules in any process; other import hooks are this program's own."""
+    """Yield what finds modules in any process, editable installs included; other hooks are this program's own."""
     for finder in sys.meta_path:
         kind = finder if isinstance(finder, type) else type(finder)
-        if finder in _FINDERS or kind.__module__.startswith("__editable__"):
+        if finder in _FINDERS or "editable" in kind.__module__:
             yield finder
 
 
@@ -192,17 +206,18 @@ def _finders() -> Iterator[Any]:
 
 def _looked_at() -> Iterator[Tuple[str, _Source]]:
     for name in _own_modules():
-        spec = getattr(sys.modules.get(name), "__spec__", None)
+        spec = _spec(name)
         if spec is None:
             continue
         source = _sources.get(name)
         if source is None or source.spec is not spec:
             source = _sources[name] = _Source(spec, spec.origin)
             source.look()
-            if matches(sys.modules[name], source.path):
-                source.loaded = source.current
+            source.compare(sys.modules[name])
         else:
             source.look()
+            if source.loaded != source.current and source.is_patched(sys.modules[name]):
+                source.compare(sys.modules[name])
         yield name, source
 
 
@@ -216,7 +231,7 @@ def _own_modules() -> List[str]:
 
 
 def _has_source(name: str) -> bool:
-    spec: Any = getattr(sys.modules.get(name), "__spec__", None)
+    spec = _spec(name)
     return name not in _MAINS and getattr(spec, "has_location", False) and isinstance(spec.origin, str)
 
 
@@ -225,9 +240,16 @@ def _is_installed(name: str) -> bool:
     top = name.partition(".")[0]
     if top == "hypernodes" or top in sys.builtin_module_names:
         return True
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    places = tuple(_places(spec)) or tuple(_places(getattr(sys.modules.get(top), "__spec__", None)))
+    places = tuple(_places(_spec(name))) or tuple(_places(_spec(top)))
     return any(map(_is_installed_at, places))
+
+
+def _spec(name: str) -> Any:
+    """Return what a module was found by, None where that cannot be told, without asking a lazy module to load."""
+    try:
+        return object.__getattribute__(sys.modules.get(name), "__spec__")
+    except Exception:  # what is there may be anything
+        return None
 
 
 def _places(spec: Any) -> Iterable[str]:
@@ -257,9 +279,11 @@ def _installed() -> Tuple[str, ...]:
 
 
 def _stamp(path: str) -> Optional[Stamp]:
-    """Return what changes when a file does; None for one that is gone."""
+    """Return what changes when a file does, or the archive that it is in; None for one that is gone."""
     try:
         found = os.stat(path)
+    except NotADirectoryError:
+        return _stamp(os.path.dirname(path))
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
@@ -269,6 +293,8 @@ def _digest(path: str) -> Optional[str]:
     try:
         with open(path, "rb") as file:
             return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+    except NotADirectoryError:  # within an archive, that may be large
+        return repr(_stamp(path))
     except OSError:
         return None
 

@@ -22,13 +22,15 @@ import cloudpickle
 from cloudpickle.cloudpickle import _dynamic_class_reduce
 
 from hypernodes.errors import NotPicklableError
-from hypernodes.pickling import modules, standins
+from hypernodes.pickling import classes, modules, standins
 from hypernodes.pickling.culprit import find, is_recursion
 from hypernodes.pickling.variables import reduced
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 _FLAT = frozenset((tuple, list, set, frozenset))
 _FEW = 64  # items worth a look; beyond, making the careful pickler costs little beside the pickling
+
+_TRIES = 20  # to catch a dictionary between two changes of another thread
 
 
 def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBuffer], bool]] = None) -> bytes:
@@ -58,9 +60,7 @@ def dumps(value: object, subject: str, stays: Optional[Callable[[pickle.PickleBu
     try:
         if is_plain(value):
             return pickle.dumps(value, 5)
-        file = io.BytesIO()
-        _Pickler(file, 5, buffer_callback=stays).dump(value)
-        return file.getvalue()
+        return _dumped(value, stays)
     except MemoryError as fault:  # to search would pickle it all again
         raise NotPicklableError(subject, (), _worded(fault)) from fault
     except KeyboardInterrupt:  # by all we can know, Ctrl-C
@@ -125,6 +125,27 @@ def is_plain(value: Any) -> bool:
     return False
 
 
+def _dumped(value: object, stays: Optional[Callable[[pickle.PickleBuffer], bool]]) -> bytes:
+    """Pickle `value`; again when some thread has changed it meanwhile, unless `stays` has been asked."""
+    asked = False
+
+    def ask(buffer: pickle.PickleBuffer) -> bool:
+        nonlocal asked
+        asked = True
+        assert stays is not None
+        return stays(buffer)
+
+    for left in reversed(range(_TRIES)):
+        file = io.BytesIO()
+        try:
+            _Pickler(file, 5, buffer_callback=ask if stays is not None else None).dump(value)
+            return file.getvalue()
+        except RuntimeError as fault:
+            if asked or not left or "during iteration" not in str(fault):
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
 def _refusal(subject: str, path: Tuple[str, ...], fault: BaseException) -> NotPicklableError:
     if not is_recursion(fault):
         if modules.edited():
@@ -176,16 +197,20 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def of_class(self, cls: Any) -> Any:
         if self.goes_by_value(getattr(cls, "__module__", None)):
             by_value = _dynamic_class_reduce(cls)
+        elif _named(cls)[1] is cls:
+            return NotImplemented
         else:
             by_value = super().reducer_override(cls)
             if by_value is NotImplemented or len(by_value) < 6:
                 return by_value
-        return standins.reduced_class(cls, by_value)
+        return classes.reduced_class(cls, by_value)
 
     def of_function(self, fn: Any) -> Any:
         if self.goes_by_value(fn.__module__):
             return self._dynamic_function_reduce(fn)
         name, found = _named(fn)
+        if found is fn:
+            return NotImplemented
         if name is not None and _is_under(found, fn):
             return _function_of_node, (name, fn.__qualname__)
         return super().reducer_override(fn)
@@ -236,6 +261,7 @@ _RULES: Dict[type, Callable[[_Pickler, Any], Any]] = {
     io.TextIOWrapper: _of_file,
     contextvars.ContextVar: lambda _, variable: reduced(variable, modules.would_be_found),
     functools.cached_property: lambda _, value: standins.reduced_cached_property(value),
+    weakref.WeakMethod: lambda _, value: standins.reduced_reference(value),
     weakref.ReferenceType: lambda _, value: standins.reduced_reference(value),
     standins.HeldReference: lambda _, value: standins.reduced_reference(value),
     weakref.WeakSet: lambda _, value: standins.reduced_container(value),

@@ -9,9 +9,7 @@ from __future__ import annotations
 import functools
 import types
 import weakref
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
-
-from cloudpickle.cloudpickle import _class_setstate
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 Reduced = Tuple[Any, ...]
 
@@ -58,7 +56,7 @@ class HeldReference(weakref.ref):  # type: ignore[type-arg]
 
 
 def reduced_reference(reference: Any) -> Reduced:
-    """Return a weak reference as what makes it: to what it refers to, or one that is as dead."""
+    """Return a weak reference (to a bound method, too) as what makes it: to what it refers to, or as dead a one."""
     alive = reference()
     return (_dead, ()) if alive is None else (HeldReference, (alive,))
 
@@ -88,21 +86,22 @@ def _container(kind: Any, entries: List[Any]) -> object:
 # -- modules ----------------------------------------------------------------------------------------------------------
 
 
-def reduced_module(module: types.ModuleType, pickles: Callable[[object], Optional[str]]) -> Reduced:
-    """Return a module as what makes one like it; `pickles` says what is wrong with a value, None when it is fine.
+_OF_THE_IMPORT = ("__builtins__", "__loader__", "__spec__", "__cached__", "__file__")
+
+
+def reduced_module(module: types.ModuleType, fault: Callable[[object], Optional[str]]) -> Reduced:
+    """Return a module as what makes one like it; `fault` says what is wrong with a value, None when it is fine.
 
     What does not pickle stays behind, as most of what uses the module will not ask for it; who does is told.
     """
-    state: Dict[str, object] = {}
+    state = {name: value for name, value in list(vars(module).items()) if name not in _OF_THE_IMPORT}
     missing: Dict[str, str] = {}
-    for name, value in list(vars(module).items()):
-        if name in ("__builtins__", "__loader__", "__spec__", "__cached__", "__file__"):
-            continue
-        fault = pickles(value)
-        if fault is None:
-            state[name] = value
-        else:
-            missing[name] = fault
+    if fault(state) is not None:
+        for name, value in list(state.items()):
+            found = fault(value)
+            if found is not None:
+                missing[name] = found
+                del state[name]
     return _module, (module.__name__, module.__doc__), (state, missing), None, None, _fill_module
 
 
@@ -127,31 +126,3 @@ def _absent(module: str, name: str, missing: Dict[str, str]) -> str:
     if name not in missing:
         return f"module {module!r} has no attribute {name!r}"
     return f"module {module!r} went to this process by value, and its {name!r} stayed behind: {missing[name]}"
-
-
-# -- classes ----------------------------------------------------------------------------------------------------------
-
-_own: weakref.WeakSet[type] = weakref.WeakSet()
-_received: weakref.WeakKeyDictionary[type, Iterable[str]] = weakref.WeakKeyDictionary()
-
-
-def reduced_class(cls: type, reduced: Reduced) -> Reduced:
-    """Return what cloudpickle made of a class that goes by value, with a say in what becomes of it over there.
-
-    cloudpickle sets the attributes of a class whenever one is read: a result that comes back would replace methods and
-    class attributes here by copies of what they were when they left.
-    """
-    if cls not in _received:
-        _own.add(cls)
-    return (*reduced[:3], None, None, _update_class)
-
-
-def _update_class(cls: type, state: Any) -> None:
-    """Make a class what it is where it came from; pickles name this function, so it keeps its name."""
-    if cls in _own:
-        return
-    for name in set(_received.get(cls, ())).difference(state[0]):
-        if name in vars(cls):
-            delattr(cls, name)
-    _received[cls] = tuple(state[0])
-    _class_setstate(cls, state)

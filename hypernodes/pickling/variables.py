@@ -11,7 +11,7 @@ import contextvars
 import importlib
 import sys
 import uuid
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple, cast
 
 _tokens: Dict[contextvars.ContextVar[Any], str] = {}
 _made: Dict[str, contextvars.ContextVar[Any]] = {}
@@ -40,10 +40,18 @@ def _home(variable: contextvars.ContextVar[Any], importable: Callable[[str], boo
     for name, module in list(sys.modules.items()):
         if name in ("__main__", "__mp_main__"):
             continue
-        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+        for attribute, value in list(_content(module).items()):
             if value is variable and importable(name):
                 return name, attribute
     return None
+
+
+def _content(module: object) -> Dict[str, object]:
+    """Return what is in a module, without asking a lazy one to load."""
+    try:
+        return cast("Dict[str, object]", object.__getattribute__(module, "__dict__"))
+    except Exception:  # what is in `sys.modules` may be anything
+        return {}
 
 
 def _attribute(module: str, attribute: str) -> object:

@@ -25,8 +25,8 @@ class LinkedPlan:
         elsewhere.
     bodies : dict of int to LinkedPlan
         Bundle index to the linked body of the map it starts.
-    sent : dict of int to Part
-        Bundle index to the program as it was last sent to worker processes.
+    sent : dict of int to (int, Part)
+        Bundle index to the owner of its programs, and to the one that was last sent to worker processes.
     passed_on : dict of int to int
         Of a straight plan: number of an output that no bundle makes, because it was given, to its slot.
     length : int
@@ -59,7 +59,7 @@ class LinkedPlan:
         self.straight = plan.straight
         self.timed = any(map(is_timed, bundles))
         self.fill: Fill = link_filler(step, wrap) if step else _no_row
-        self.sent: Dict[int, Part] = {}
+        self.sent: Dict[int, Tuple[int, Part]] = {}
         self.codes: List[Any] = []
         # A plan that the caller's thread runs alone is stopped by the interrupt of that thread.
         stoppable = wrap if {bundle.placement for bundle in bundles} <= {INLINE} else Stoppable(wrap)

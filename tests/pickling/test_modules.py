@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import importlib
 import importlib.abc
 import importlib.util
 import sys
 import types
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -97,6 +99,98 @@ def test_an_edit_before_the_first_parallel_run_is_seen_as_well(write, warm, tmp_
     assert results(module.add, warm)[0] == 1
 
 
+def test_an_edit_that_was_put_into_a_module_in_place(write, warm, tmp_path):
+    """As newer versions of `%autoreload` do, which give functions other code and load nothing again."""
+    lines = "import threading\nLOCK = threading.Lock()\n\ndef add(x):\n    with LOCK:\n        return x"
+    module = write("patched_here", f"{lines} + 1\n")
+    assert results(module.add, warm)[0] == 1
+    (tmp_path / "patched_here.py").write_text(f"{lines} + 900\n")
+    space = {}
+    exec(compile(f"{lines} + 900\n", module.__file__, "exec", dont_inherit=True), space)
+    look()
+    assert goes_by_value("patched_here")
+    module.add.__code__ = space["add"].__code__
+    assert results(module.add, warm)[0] == 900
+    assert not goes_by_value("patched_here")
+
+
+WRITTEN = {
+    "a_dataclass": "import dataclasses\n@dataclasses.dataclass\nclass C:\n  x: int = 1\n",
+    "attrs_class": "import attrs\n@attrs.define\nclass C:\n  x: int = 1\n",
+    "a_named_tuple": "import typing\nclass C(typing.NamedTuple):\n  x: int = 1\n  def twice(self): return 2 * self.x\n",
+    "an_enum": "import enum\nclass C(enum.IntFlag):\n  A = 1\n  def twice(self): return 2\n",
+    "a_context_manager": "import contextlib\n@contextlib.contextmanager\ndef opened():\n  yield\n",
+    "a_wrapper": "import functools\ndef w(f):\n  @functools.wraps(f)\n  def i(): f()\n  return i\n@w\ndef g(): 1\n",
+    "a_generic": "import functools\n@functools.singledispatch\ndef g(x): 1\n@g.register\ndef _(x: int): 2\n",
+    "a_branch": "import sys\nif sys.platform == 'nowhere':\n  K = 1\nstep = 1\ndel step\n",
+    "lambdas": "f = lambda x: x in {'a', 'b', 'c'}\ng = [lambda: 1, lambda: 2]\n",
+    "made_by_exec": "exec('def made(): pass')\n",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_module_that_was_written_while_the_program_ran_goes_by_name(write, tmp_path, name):
+    module = write(f"written_{name}", WRITTEN[name] + "def add(x): return x\n")
+    look()
+    assert not goes_by_value(module.__name__)
+    (tmp_path / f"{module.__name__}.py").write_text(WRITTEN[name] + "def add(x): return -x\n")
+    look()
+    assert goes_by_value(module.__name__)
+
+
+def test_a_module_in_an_archive_goes_by_name(warm, tmp_path, monkeypatch):
+    archive = tmp_path / "app.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("zipped_late.py", "BY = 1\n")
+        lock = "import threading\nLOCK = threading.Lock()\n"
+        file.writestr(
+            "zipped.py", f"{lock}def add(x):\n  with LOCK:\n    import zipped_late\n    return x + zipped_late.BY\n"
+        )
+    monkeypatch.syspath_prepend(str(archive))
+    module, _ = importlib.import_module("zipped"), importlib.import_module("zipped_late")
+    assert results(module.add, warm)[0] == 1
+    assert not goes_by_value("zipped")
+    del sys.modules["zipped"], sys.modules["zipped_late"]
+
+
+class Touchy:
+    """Not even a module, and nothing may be asked of it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"asked for {name}")
+
+
+def test_what_is_in_the_table_of_modules_is_not_asked_to_load(warm, tmp_path, monkeypatch):
+    (tmp_path / "lazy_here.py").write_text("raise RuntimeError('loaded')")
+    spec = importlib.util.spec_from_file_location("lazy_here", str(tmp_path / "lazy_here.py"))
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    lazy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lazy)
+    for name, module in [("lazy_here", lazy), ("touchy", Touchy()), ("not_wanted", None)]:
+        monkeypatch.setitem(sys.modules, name, module)
+    variable = contextvars.ContextVar("variable", default=1)
+    assert results(lambda x: x + variable.get(), warm)[0] == 1
+
+
+def test_a_module_of_an_editable_install_goes_by_name(tmp_path, monkeypatch):
+    """Its finder is put in place by a .pth file, in each process."""
+    (tmp_path / "edited_in_place.py").write_text("def add(x): return x\n")
+
+    class Finder(importlib.abc.MetaPathFinder):
+        __module__ = "_editable_impl_project"
+
+        def find_spec(self, name, path, target=None):
+            if name == "edited_in_place":
+                return importlib.util.spec_from_file_location(name, str(tmp_path / f"{name}.py"))
+            return None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    importlib.import_module("edited_in_place")
+    look()
+    assert not goes_by_value("edited_in_place")
+    del sys.modules["edited_in_place"]
+
+
 def test_what_imports_an_edited_module_goes_with_it(write, warm, tmp_path):
     write("deepest", "BASE = 1\n")
     write("middle", "from deepest import BASE\n\ndef twice():\n    return 2 * BASE\n")
@@ -153,6 +247,8 @@ def test_what_an_edited_module_cannot_send_is_refused_by_name(write, warm, tmp_p
         pipeline.map(inputs={"x": [1]}, map_over="x")
     assert "'with_lock'" in raised.value.fix
     assert "reload" in raised.value.fix
+    importlib.reload(module)
+    assert results(module.add, warm) == list(range(6))  # new pipelines, which nothing has looked at modules for
 
 
 def test_processes_of_an_executor_that_have_an_older_module_are_refused(write, tmp_path):

@@ -8,6 +8,7 @@ import types
 import weakref
 
 import pytest
+from scripts import Script
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import NotPicklableError
@@ -25,20 +26,6 @@ def warm():
 def warm_nodes():
     with LocalBackend(node_execution="parallel", max_workers=1) as backend:
         yield backend
-
-
-class Script:
-    """A module of which nothing is known but what is in it, as a notebook is."""
-
-    def __init__(self, text):
-        self.space = {"__name__": "__main__"}
-        self.run(text)
-
-    def run(self, text):
-        exec(text, self.space)
-
-    def __getitem__(self, name):
-        return self.space[name]
 
 
 # What a function refers to, and how it comes to be something else; each returns the function.
@@ -109,6 +96,13 @@ def class_attributes():
     yield script["fn"]
 
 
+def a_class_that_becomes_what_it_was():
+    script = Script("class C:\n  k = 1\n  def add(self, x): return x + self.k\ndef fn(x): return C().add(x)")
+    for k in (1, 2, 1, 2):
+        script["C"].k = k
+        yield script["fn"]
+
+
 def arguments_of_a_partial():
     options = {"by": 1}
     fn = functools.update_wrapper(functools.partial(lambda options, x: x + options["by"], options), lambda x: x)
@@ -173,6 +167,7 @@ CHANGES = [
     a_model_fitted_again,
     a_closure,
     class_attributes,
+    a_class_that_becomes_what_it_was,
     arguments_of_a_partial,
     a_default,
     an_attribute_of_the_function,
@@ -269,25 +264,45 @@ def test_an_unchanged_array_in_a_function_is_sent_once(warm, sent):
     assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [1.0]
 
 
-def test_a_class_of_the_caller_stays_what_it_is_when_results_come_back(warm):
-    class Point:
-        made = 0
+class Growing:
+    """Adds to the dictionary that it is in while that is pickled, as another thread might, so many times."""
 
-        def __init__(self, x):
-            self.x = x
-            type(self).made += 1
+    def __init__(self, within, times):
+        self.within, self.times = within, times
 
-        def where(self):
-            return offset + self.x
+    def __reduce__(self):
+        if self.times:
+            self.times -= 1
+            self.within[len(self.within)] = None
+        return int, ()
 
-    offset = 1
-    method = Point.where
-    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: Point(x))], backend=warm)
-    point = pipeline.map(inputs={"x": [1]}, map_over="x")["y"][0]
-    offset = 100
-    assert type(point) is Point
-    assert point.where() == 101
-    assert (Point.where, Point.made) == (method, 0)
+
+def test_what_another_thread_changes_is_pickled_between_two_changes(warm):
+    held = {}
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: len(held))], backend=warm)
+    held["first"], held["second"] = Growing(held, 5), 0
+    assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [7]
+    held["first"] = Growing(held, 1_000_000)
+    with pytest.raises(NotPicklableError, match="changed size during iteration"):
+        pipeline.map(inputs={"x": [0]}, map_over="x")
+
+
+def test_a_worker_keeps_the_latest_state_only(warm):
+    state = [0]
+
+    def kept(x):
+        from hypernodes.runtime.processes import worker
+
+        return state[0], len(worker._kept), len(worker._received)
+
+    pipeline = Pipeline(nodes=[node(output_name="y")(kept)], backend=warm)
+    seen = []
+    for number in range(12):
+        state[0] = number
+        seen += pipeline.map(inputs={"x": [0]}, map_over="x")["y"]
+    assert [number for number, _, _ in seen] == list(range(12))
+    assert len({programs for _, programs, _ in seen[4:]}) == 1
+    assert len({parts for _, _, parts in seen[4:]}) == 1
 
 
 # Weak references, and functions that hold some.
@@ -313,6 +328,9 @@ class Thing:
     def __init__(self, name):
         self.name = name
 
+    def called(self):
+        return self.name
+
 
 def test_weak_references_lead_to_what_they_lead_to_here(warm):
     thing = Thing("here")
@@ -325,6 +343,15 @@ def test_weak_references_lead_to_what_they_lead_to_here(warm):
 
     pipeline = Pipeline(nodes=[node(output_name="y")(read)], backend=warm)
     assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [read(0)]
+
+
+def test_weak_references_to_methods(warm):
+    thing = Thing("here")
+    method, dead = weakref.WeakMethod(thing.called), weakref.WeakMethod(Thing("gone").called)
+    pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: (method()(), dead()))], backend=warm)
+    assert pipeline.map(inputs={"x": [0]}, map_over="x")["y"] == [("here", None)]
+    copy = loads(dumps(loads(dumps([thing, method], "method")), "copy"))
+    assert copy[1]().__self__ is copy[0]
 
 
 def test_what_refers_weakly_to_itself_is_one_object():

@@ -16,7 +16,7 @@ from hypernodes.lowering.parallel import pickled
 from hypernodes.lowering.plan import Program
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.processes.memory import Segment, keeper
-from hypernodes.runtime.processes.wire import Part, digest_of, part
+from hypernodes.runtime.processes.wire import Part, digest_of, new_owner, part
 
 _with_memory: weakref.WeakValueDictionary[Tuple[str, Tuple[int, ...]], Part] = weakref.WeakValueDictionary()
 """Programs with large buffers that some plan has sent, by the digest of the rest and the bytes of the buffers."""
@@ -42,8 +42,10 @@ def programs_of(linked: LinkedPlan, apart: bool) -> Programs:
     found: Programs = {}
     for bundle in linked.plan.bundles:
         if bundle.program is not None:
+            owner, _ = linked.sent.get(bundle.index) or (new_owner(), None)
             sent = _part(bundle.program, linked.plan.name, apart)
-            linked.sent[bundle.index] = found[id(linked), bundle.index] = sent
+            linked.sent[bundle.index] = owner, sent
+            found[id(linked), bundle.index] = Part(sent.digest, sent.data, sent.memory, owner)
     for body in linked.bodies.values():
         found.update(programs_of(body, apart))
     return found

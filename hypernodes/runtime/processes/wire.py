@@ -23,7 +23,7 @@ from hypernodes.runtime.processes.memory import Packed, Segment
 class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
 
-    `owners` are those of the surroundings and of each shared part.
+    `owners` are those of the surroundings, of the program and of each shared part.
 
     After `budget` seconds no further row is begun, and the answer is for those that were. `tried` are attempts that
     calls, by output, have had in workers that were killed.
@@ -85,7 +85,7 @@ class Part:
     """Bytes that a worker keeps, under their digest, and large buffers apart from them.
 
     What is read from them is for one `owner`: a node may change what it is given, and the next run, or another map,
-    has to find it as it was. A program belongs to nobody.
+    has to find it as it was. A program is read once for all; it is of a bundle, of which a worker keeps the latest.
     """
 
     digest: str
@@ -97,6 +97,11 @@ class Part:
 _owners = itertools.count(1)
 
 
+def new_owner() -> int:
+    """Return who may own a part, another one each time."""
+    return next(_owners)
+
+
 def part(data: bytes) -> Part:
     """Return a program as a part; equal bytes are one part, whichever run sends them."""
     return Part(digest_of(data), data)
@@ -104,14 +109,14 @@ def part(data: bytes) -> Part:
 
 def own_part(data: bytes) -> Part:
     """Return values as a part: equal bytes are sent once, and read anew for each part that is made here."""
-    return Part(digest_of(data), data, None, next(_owners))
+    return Part(digest_of(data), data, None, new_owner())
 
 
 def shared_part(packed: Packed) -> Part:
     """Return what items share as a part; with large buffers it has a digest of its own, as nobody should hash those."""
     if packed.memory is None:
         return own_part(packed.data)
-    return Part(os.urandom(16).hex(), packed.data, packed.memory, next(_owners))
+    return Part(os.urandom(16).hex(), packed.data, packed.memory, new_owner())
 
 
 def digest_of(data: bytes) -> str:
@@ -171,7 +176,7 @@ class Parcel:
     @property
     def parts(self) -> List[Part]:
         """What the worker may hold already."""
-        return [self.program, self.surroundings, *self.shared]
+        return [self.surroundings, self.program, *self.shared]
 
 
 class Died(Exception):
@@ -209,7 +214,7 @@ def message_of(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], Lis
         parcel.surroundings.digest,
         [part.digest for part in parcel.shared],
         [part.digest for part in carried],
-        [parcel.surroundings.owner, *[part.owner for part in parcel.shared]],
+        [part.owner for part in parcel.parts],
         parcel.observed,
         parcel.collects,
         parcel.delay,

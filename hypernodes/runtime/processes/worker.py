@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan, Program
 from hypernodes.pickling import loads
+from hypernodes.pickling.classes import noted, renew
 from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import link
@@ -44,6 +45,7 @@ KEPT_BYTES = 1 << 30
 _received: OrderedDict[str, bytes] = OrderedDict()
 _bytes: Dict[str, int] = {}  # of each, with the large buffers of programs
 _kept: Dict[str, Tuple[int, Any]] = {}
+_latest: OrderedDict[int, str] = OrderedDict()  # program by owner
 _memory: Dict[str, Segment] = {}
 _memory_of_programs: Dict[str, Segment] = {}  # until they are read
 _on_the_way: List[Segment] = []
@@ -240,7 +242,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
 
 def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
     """Return what a parcel needs, unpickled and linked at its first use."""
-    of_surroundings, *owners = header.owners
+    of_surroundings, of_program, *owners = header.owners
     _received.move_to_end(header.surroundings)
     if _surroundings[:1] != [of_surroundings]:
         # Another run, or a node of this process, may have left it looking otherwise.
@@ -251,10 +253,15 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextva
     shared = [_kept_or(digest, owner, _loads_shared) for digest, owner in zip(header.shared, owners)]
     _received.move_to_end(header.program)
     if header.program not in _kept:
-        program = _loads_program(header.program)
+        with noted() as updates:
+            program = _loads_program(header.program)
         surroundings.check_modules(sources)  # it may have imported some of them just now
-        _kept[header.program] = (0, program)
-    program = _kept[header.program][1]
+        _kept[header.program] = (0, (program, updates))
+        _received[header.program] = b""  # it is not read again
+    program, updates = _kept[header.program][1]
+    renew(updates)
+    if _latest.get(of_program) != header.program:
+        _replace(of_program, header.program)
     listener = _listener(header)
     key = f"{header.program}+{_LISTENERS.index(listener)}"
     if key not in _kept:
@@ -268,10 +275,24 @@ def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextva
 def _forget(needed: int) -> None:
     """Let go of the parts used longest ago, but for as many as are `needed`."""
     while len(_received) > KEPT or (sum(_bytes.values()) > KEPT_BYTES and len(_received) > needed):
-        gone, _ = _received.popitem(last=False)
-        _bytes.pop(gone, None)
-        for kept in (gone, *[f"{gone}+{number}" for number in range(len(_LISTENERS))]):
-            _kept.pop(kept, None)
+        _drop(next(iter(_received)))
+
+
+def _replace(owner: int, program: str) -> None:
+    """Let go of what a bundle was before: with other state at each run, the programs would fill the memory."""
+    before = _latest.pop(owner, None)
+    _latest[owner] = program
+    if len(_latest) > KEPT:
+        _latest.popitem(last=False)
+    if before is not None and before not in _latest.values():
+        _drop(before)
+
+
+def _drop(digest: str) -> None:
+    for parts in (_received, _bytes):
+        parts.pop(digest, None)
+    for kept in (digest, *[f"{digest}+{number}" for number in range(len(_LISTENERS))]):
+        _kept.pop(kept, None)
 
 
 def _loads_program(digest: str) -> Program:

@@ -12,9 +12,10 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.fuse import Group, Placed, chains
-from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Program, Step, calls_in
+from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Program, Sealed, Step, calls_in
 from hypernodes.pickling import dumps
 from hypernodes.pickling.modules import look
+from hypernodes.pickling.outlines import outlined
 from hypernodes.records import evolve
 
 
@@ -41,27 +42,33 @@ def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
     if bundle.placement != PROCESS:
         return bundle
     program = _program(bundle)
+    apart: Dict[int, object] = {}
+    for step in calls_in(program.steps):
+        apart.update((id(each), each) for each in (step.fn, *step.policy.retry_on))
+    sealed = Sealed(outlined(program, tuple(apart.values())), tuple(apart.values()))
     buffers: List[int] = []
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
         buffers.append(memoryview(buffer).nbytes)
         return False  # a trial needs no copy of large arrays
 
-    return evolve(bundle, program=program, payload=len(pickled(program, plan.name, stays)) + sum(buffers))
+    bundle = evolve(bundle, sealed=sealed)
+    return evolve(bundle, payload=len(sealed.outline) + len(pickled(bundle, plan.name, stays)) + sum(buffers))
 
 
-def pickled(program: Program, pipeline: str, stays: Optional[Callable[[pickle.PickleBuffer], bool]] = None) -> bytes:
-    """Pickle a program with its functions as they are now; `stays` as in `dumps`.
+def pickled(bundle: Bundle, pipeline: str, stays: Optional[Callable[[pickle.PickleBuffer], bool]] = None) -> bytes:
+    """Pickle what is apart from the outline of a bundle's program, as it is now; `stays` as in `dumps`.
 
     Raises
     ------
     NotPicklableError
         Naming the node and the path to what cannot be pickled.
     """
+    assert bundle.sealed is not None
     try:
-        return dumps(program, f"pipeline {pipeline!r}", stays)
+        return dumps(bundle.sealed.apart, f"pipeline {pipeline!r}", stays)
     except NotPicklableError:
-        _blame(program.steps)
+        _blame(bundle.steps)
         raise
 
 

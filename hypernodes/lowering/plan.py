@@ -164,7 +164,19 @@ class Program:
     exports: Tuple[int, ...]
 
 
-_SENT = ("payload", "program")
+@attrs.frozen(eq=False)
+class Sealed:
+    """A program ready to be sent: the pickle of its steps without what is `apart`.
+
+    These are the functions, and the classes of errors to try again on: what they refer to may change, so they are
+    pickled for each run.
+    """
+
+    outline: bytes
+    apart: Tuple[object, ...]
+
+
+_SENT = ("payload", "sealed")
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -173,7 +185,7 @@ class Bundle(msgspec.Struct, frozen=True):
     `waits` is the number of bundles it waits for, `releases` are those that wait for it, `rank` the number of steps on
     the longest path from its start to the end of the frame. It needs the slots in `imports` and hands back `exports`.
     `frees` are slots to empty when it has finished; a slot in `shared_frees` is emptied by the last of its readers.
-    One that runs in a process has a `program` to send, which was `payload` bytes when the plan was made.
+    One that runs in a process is `sealed`, and had `payload` bytes to send when the plan was made.
     """
 
     index: int
@@ -189,7 +201,7 @@ class Bundle(msgspec.Struct, frozen=True):
     frees: Tuple[int, ...] = ()
     shared_frees: Tuple[int, ...] = ()
     payload: Optional[int] = None
-    program: Optional[Program] = None
+    sealed: Optional[Sealed] = None
 
     def __eq__(self, other: object) -> bool:
         # What is sent follows from the rest, but for the number of bytes that pickle happens to write.

@@ -267,5 +267,5 @@ def _sized(plan: Plan, sizes: _Sizes) -> Tuple[Plan, List[int]]:
             step = evolve(step, body=body, axes=(axis,), shared=shared, mode="zip", spread=())
             bundles.append(evolve(bundle, steps=(step,)))
         else:
-            bundles.append(evolve(bundle, payload=None, program=None))
+            bundles.append(evolve(bundle, payload=None, sealed=None))
     return evolve(plan, slots=tuple(slots), bundles=tuple(bundles)), ranges

@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -72,6 +73,8 @@ class WorkerPool:
     """
 
     _closed = True  # for __del__ after an __init__ that failed
+    # Of the interpreter, whose modules are no longer in reach then: workers end with it, or have ended before.
+    _is_ending = staticmethod(sys.is_finalizing)
 
     def __init__(self, max_workers: int, target: Target, name: str = "hypernodes") -> None:
         self.max_workers = max_workers
@@ -188,7 +191,8 @@ class WorkerPool:
                 worker.drop()
 
     def __del__(self) -> None:
-        self.close()
+        if not self._is_ending():
+            self.close()
 
     def _start(self) -> Worker:
         """Turn a place counted in `_starting` into a leased worker."""

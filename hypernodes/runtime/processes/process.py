@@ -29,7 +29,7 @@ from hypernodes.runtime.processes import boot, channel, role, surroundings
 from hypernodes.runtime.processes.hearing import Ear
 from hypernodes.runtime.processes.interpreter import environment
 
-_REMEMBERED = 1024  # digests: several times what a worker keeps
+_REMEMBERED = 4096  # digests: as many as a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
 BEGINNING = 60.0  # seconds until the first word of a process; an interpreter needs 0.02
 _EXITING = 5.0  # seconds from end of file, which the kernel makes while it ends a process, to its status: rarely 1 ms

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import OrderedDict
 from itertools import repeat
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan, Program
@@ -33,21 +33,16 @@ from hypernodes.runtime.processes.answers import packed_events, packed_results
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.failures import portable
 from hypernodes.runtime.processes.memory import Segment, count_mapped, take
+from hypernodes.runtime.processes.parts import Parts
 from hypernodes.runtime.processes.rows import execute_call, execute_frames, in_turn, observed, only_call
 from hypernodes.runtime.processes.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
 from hypernodes.runtime.run import Resources, Run
 from hypernodes.runtime.services import Services
 
-KEPT = 256
-KEPT_BYTES = 1 << 30
-"""Parts a worker keeps, and their bytes; beyond, the one used longest ago goes, and would be sent again."""
+FRAMES = 64
+"""Plans of whole frames that a worker keeps linked."""
 
-_received: OrderedDict[str, bytes] = OrderedDict()
-_bytes: Dict[str, int] = {}  # of each, with the large buffers of programs
-_kept: Dict[str, Tuple[int, Any]] = {}
-_latest: OrderedDict[int, str] = OrderedDict()  # program by owner
-_memory: Dict[str, Segment] = {}
-_memory_of_programs: Dict[str, Segment] = {}  # until they are read
+_parts = Parts()
 _on_the_way: List[Segment] = []
 
 _surroundings: List[Any] = []
@@ -80,7 +75,7 @@ class _WorkerServices(Services):
         linked = self._hosted.get(key)
         if linked is None:
             linked = self._hosted[key] = LinkedPlan(plan, listener)
-            while len(self._hosted) > KEPT:
+            while len(self._hosted) > FRAMES:
                 self._hosted.popitem(last=False)
         self._hosted.move_to_end(key)
         run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
@@ -123,7 +118,7 @@ def _serve_one(connection: Connection) -> bool:
         return False
     _on_the_way.clear()
     if not parts:
-        _let_go(())
+        _parts.let_go(())
         if count_mapped():  # an exception of a node may refer to itself, and to the values it met
             gc.collect()
         return True
@@ -169,19 +164,13 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     segment: Optional[Segment] = None
     before: Optional[bytes] = None
     try:
-        program_memory, *shared_memory, row_memory = take(
-            fds, header.program_sizes, *header.shared_sizes, header.row_sizes
-        )
-        if program_memory is not None:
-            _memory_of_programs[header.program] = program_memory
-        if any(shared_memory):
-            _let_go(header.shared)
-            _memory.update({digest: segment for digest, segment in zip(header.shared, shared_memory) if segment})
+        *memories, row_memory = take(fds, header.program_sizes, *header.shared_sizes, header.row_sizes)
+        large = {digest: memory for digest, memory in zip((header.program, *header.shared), memories) if memory}
+        if large:
+            _parts.let_go((header.program, *header.shared))
         for digest, data in zip(header.carried, parts[1:-1]):
-            _received[digest] = data
-            _bytes[digest] = len(data) + (sum(header.program_sizes) if digest == header.program else 0)
-        needed = [digest for digest in (header.surroundings, header.program, *header.shared) if digest]
-        missing = [digest for digest in needed if digest not in _received]
+            _parts.add(digest, data, large.get(digest))
+        missing = _parts.missing((header.surroundings, header.program, *header.shared))
         if missing:
             return [encode(AnswerHeader(0, False, missing=missing)), b""]
         with role.reading():
@@ -243,82 +232,27 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
 def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
     """Return what a parcel needs, unpickled and linked at its first use."""
     of_surroundings, of_program, *owners = header.owners
-    _received.move_to_end(header.surroundings)
+    of_run = _parts.use(header.surroundings)
     if _surroundings[:1] != [of_surroundings]:
         # Another run, or a node of this process, may have left it looking otherwise.
         _surroundings.clear()
-        _surroundings[:] = [of_surroundings, *surroundings.adopt(_received[header.surroundings])]
+        _surroundings[:] = [of_surroundings, *surroundings.adopt(of_run.data)]
         _services.catch_up()
     _, context, sources = _surroundings
-    shared = [_kept_or(digest, owner, _loads_shared) for digest, owner in zip(header.shared, owners)]
-    _received.move_to_end(header.program)
-    if header.program not in _kept:
+    shared = [_parts.use(digest).shared(owner) for digest, owner in zip(header.shared, owners)]
+    held = _parts.use(header.program)
+    if held.value is None:
         with noted() as updates:
-            program = _loads_program(header.program)
+            found = held.program()
         surroundings.check_modules(sources)  # it may have imported some of them just now
-        _kept[header.program] = (0, (program, updates))
-        _received[header.program] = b""  # it is not read again
-    program, updates = _kept[header.program][1]
+        held.value = found, updates
+    program, updates = held.value
     renew(updates)
-    if _latest.get(of_program) != header.program:
-        _replace(of_program, header.program)
+    _parts.replace(of_program, header.program)
     listener = _listener(header)
-    key = f"{header.program}+{_LISTENERS.index(listener)}"
-    if key not in _kept:
-        _kept[key] = (0, link(program.steps, listener))
-    code: Code = _kept[key][1]
+    code: Optional[Code] = held.links.get(listener)
+    if code is None:
+        code = held.links[listener] = link(program.steps, listener)
     if header.carried:
-        _forget(2 + len(shared))
+        _parts.forget(2 + len(shared))
     return program, code, shared, context
-
-
-def _forget(needed: int) -> None:
-    """Let go of the parts used longest ago, but for as many as are `needed`."""
-    while len(_received) > KEPT or (sum(_bytes.values()) > KEPT_BYTES and len(_received) > needed):
-        _drop(next(iter(_received)))
-
-
-def _replace(owner: int, program: str) -> None:
-    """Let go of what a bundle was before: with other state at each run, the programs would fill the memory."""
-    before = _latest.pop(owner, None)
-    _latest[owner] = program
-    if len(_latest) > KEPT:
-        _latest.popitem(last=False)
-    if before is not None and before not in _latest.values():
-        _drop(before)
-
-
-def _drop(digest: str) -> None:
-    for parts in (_received, _bytes):
-        parts.pop(digest, None)
-    for kept in (digest, *[f"{digest}+{number}" for number in range(len(_LISTENERS))]):
-        _kept.pop(kept, None)
-
-
-def _loads_program(digest: str) -> Program:
-    memory = _memory_of_programs.pop(digest, None)
-    # Private: a function may write to an array that it reads as a global.
-    program: Any = loads(_received[digest], memory.private() if memory is not None else ())
-    if memory is not None:
-        memory.close()
-    return program  # type: ignore[no-any-return]
-
-
-def _loads_shared(digest: str) -> Any:
-    return loads(_received[digest], _memory[digest].shared() if digest in _memory else ())
-
-
-def _let_go(but: Sequence[str]) -> None:
-    """Forget shared values with large buffers, other than those of parts `but`."""
-    for digest in [digest for digest in _memory if digest not in but]:
-        _received.pop(digest, None)
-        _kept.pop(digest, None)
-        _memory.pop(digest).close()
-
-
-def _kept_or(digest: str, owner: int, make: Callable[[str], Any]) -> Any:
-    _received.move_to_end(digest)
-    kept = _kept.get(digest)
-    if kept is None or kept[0] != owner:
-        kept = _kept[digest] = (owner, make(digest))
-    return kept[1]

@@ -157,9 +157,10 @@ def check_page(text: str, name: str, folder: Path) -> None:
             )
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="the docs are written in the syntax of Python 3.10")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page_tells_the_truth(page, tmp_path):
+    if page.name != "README.md" and sys.version_info < (3, 10):
+        pytest.skip("the docs behind the README are written in the syntax of Python 3.10")
     if (ROOT / "examples").is_dir():
         shutil.copytree(str(ROOT / "examples"), str(tmp_path / "examples"))
     check_page(page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix(), tmp_path)

@@ -30,7 +30,24 @@ def one_node() -> Iterator[Duel]:
     yield Duel("run, 1 node, over the call", sides, 1.5, microseconds_over, "µs", one_thread=True)
 
 
-QUESTIONS = [*[partial(graph, shape, count) for shape in SHAPES for count in (100, 1000)], one_node]
+@contextmanager
+def listed_outputs() -> Iterator[Duel]:
+    """Ask for one output of 200 nodes, by a list as people write it and by a name."""
+    made = chain(200)
+    pipeline = Pipeline(nodes=made.nodes())
+    last = pipeline.outputs[-1]
+    sides = {
+        "by a name": lambda: pipeline.run(inputs={"x": 1}, output_name=last),
+        OURS: lambda: pipeline.run(inputs={"x": 1}, output_name=[last]),
+    }
+    yield Duel("run, outputs as a list", sides, 1.05, one_thread=True)
+
+
+QUESTIONS = [
+    *[partial(graph, shape, count) for shape in SHAPES for count in (100, 1000)],
+    one_node,
+    listed_outputs,
+]
 
 
 @pytest.mark.parametrize("side", ["by hand", OURS])

@@ -89,6 +89,14 @@ def check_inputs(graph: Graph, names: Sequence[str]) -> None:
             raise UnknownNameError(graph.name, "input", str(name), graph.input_names)
 
 
+def collects(error_policy: str) -> bool:
+    """Return whether errors are collected, or refuse a policy that there is not."""
+    if error_policy not in ("raise", "collect"):
+        hint = did_you_mean(str(error_policy), ("raise", "collect"))
+        raise OptionError("error_policy", repr(error_policy), f"use 'raise' or 'collect'{hint}")
+    return error_policy == "collect"
+
+
 def check_mode(map_mode: str) -> None:
     """Refuse a way to combine axes that there is not."""
     if map_mode not in ("zip", "product"):

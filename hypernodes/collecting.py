@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, 
 import attrs
 
 from hypernodes.asking import Names
-from hypernodes.errors import OptionError, RetryError, did_you_mean
+from hypernodes.errors import RetryError
 from hypernodes.records import evolve
 from hypernodes.results import MapResult, RunResult
 from hypernodes.runtime.cells import FailedColumn, Failure, column_of, renumbered
@@ -17,16 +17,7 @@ from hypernodes.runtime.once import STREAMS
 if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline
 
-POLICIES = ("raise", "collect")
 _BROKEN = frozenset({Failure, FailedColumn})
-
-
-def collects(error_policy: str) -> bool:
-    """Return whether errors are collected, or refuse a policy that there is not."""
-    if error_policy not in POLICIES:
-        hint = did_you_mean(str(error_policy), POLICIES)
-        raise OptionError("error_policy", repr(error_policy), f"use 'raise' or 'collect'{hint}")
-    return error_policy == "collect"
 
 
 def run_result(pipeline: Pipeline, outputs: Dict[str, Any], inputs: Mapping[str, Any]) -> RunResult:

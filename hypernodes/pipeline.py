@@ -32,7 +32,8 @@ from hypernodes.ir.build import link
 from hypernodes.ir.graph import Graph, Operation
 from hypernodes.nesting import PipelineNode
 from hypernodes.node import Node
-from hypernodes.preparing import Preparations
+from hypernodes.plan_cache import PlanCache
+from hypernodes.request import Request
 from hypernodes.results import MapResult, RunResult
 from hypernodes.settings import Adjustable, Settings, checked_backend, checked_callbacks
 
@@ -92,7 +93,7 @@ class Pipeline(Adjustable):
         self._settings = Settings(checked_backend(backend), cache, checked_callbacks(callbacks))
         with collection.paused():
             self._graph = link(self.name, [_declare(member) for member in self.nodes], type_check)
-        self._preparations = Preparations(self._graph, self._settings)
+        self._plans = PlanCache(self._graph, self._settings)
 
     @property
     def graph(self) -> Graph:
@@ -153,7 +154,7 @@ class Pipeline(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         given: Inputs = inputs if type(inputs) is dict else given_inputs(inputs)
-        prepared = self._preparations.of_run(given, output_name, error_policy)
+        prepared = self._plans.of_run(given, output_name, error_policy)
         if error_policy == "raise":
             return prepared.run(given)
         given = prepared.repeatable(given)
@@ -200,7 +201,7 @@ class Pipeline(Adjustable):
         """
         axes = names_of(map_over)
         inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
+        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
 
@@ -222,7 +223,7 @@ class Pipeline(Adjustable):
     ) -> Dict[str, Any]:
         """Run once, like `run`, with coroutine nodes on the running event loop and nothing that blocks it."""
         given: Inputs = inputs if type(inputs) is dict else given_inputs(inputs)
-        prepared = self._preparations.of_run(given, output_name, error_policy)
+        prepared = self._plans.of_run(given, output_name, error_policy)
         if error_policy == "raise":
             return await prepared.arun(given)
         given = prepared.repeatable(given)
@@ -239,7 +240,7 @@ class Pipeline(Adjustable):
         """Run once per item, like `map`, with coroutine nodes on the running event loop and nothing that blocks it."""
         axes = names_of(map_over)
         inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode)
+        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         outputs = await prepared.arun(items.given)
         return map_result(self, outputs, items, output_name, error_policy == "collect")
@@ -290,7 +291,7 @@ class Pipeline(Adjustable):
         """
         axes = names_of(map_over)
         inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
+        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.stream(inputs, axes, map_mode, ordered)
 
     def astream(
@@ -308,7 +309,7 @@ class Pipeline(Adjustable):
         """
         axes = names_of(map_over)
         inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._preparations.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
+        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
         return prepared.astream(inputs, axes, map_mode, ordered)
 
     def plan(
@@ -342,9 +343,8 @@ class Pipeline(Adjustable):
         else:
             inputs = names_of(inputs, "inputs")
             check_names(inputs, "inputs")
-        prepared = self._preparations.fresh(
-            inputs, output_name, "raise", None if map_over is None else axes, map_mode, backend=checked_backend(backend)
-        )
+        request = Request.of(inputs, output_name, axes=None if map_over is None else axes, map_mode=map_mode)
+        prepared = self._plans.prepared(request, checked_backend(backend))
         if n is None and axes and isinstance(inputs, Mapping) and hasattr(inputs[axes[0]], "__len__"):
             n = len(inputs[axes[0]])
         return ExecutionPlan(prepared, n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import weakref
 from collections.abc import Iterable
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
@@ -13,21 +13,13 @@ from hypernodes.ir.graph import Call, Graph
 
 Path = Tuple[str, ...]
 
-VERSION = [0]
-"""The number of the last change of any pipeline's settings: nested ones inherit, so a change may concern anybody."""
-
-_changes = itertools.count(1)
-
-
-def changed() -> None:
-    """Let every pipeline look again before its next run."""
-    VERSION[0] = next(_changes)
+Told = Callable[[], None]
 
 
 class Settings:
     """What a user may change on a pipeline at any time; nested pipelines without their own take their parent's."""
 
-    __slots__ = ("backend", "cache", "callbacks")
+    __slots__ = ("_told", "backend", "cache", "callbacks")
 
     def __init__(
         self,
@@ -38,6 +30,20 @@ class Settings:
         self.backend = backend
         self.cache = cache
         self.callbacks = callbacks
+        # Whom a change concerns, by id: a table without a lock, which another thread might hold when a node forks.
+        self._told: Dict[int, weakref.WeakMethod[Told]] = {}
+
+    def changed(self) -> None:
+        """Tell whom the last change concerns."""
+        for told in list(self._told.values()):
+            call = told()
+            if call is not None:
+                call()
+
+    def tell(self, call: Told) -> None:
+        """Call this method at each change, as long as its object lives."""
+        told, number = self._told, id(call.__self__)  # type: ignore[attr-defined]
+        told[number] = weakref.WeakMethod(call, lambda _: told.pop(number, None))
 
     def __reduce__(self) -> Tuple[object, ...]:
         # In another process only the options mean something; listeners and caches stay where they are.
@@ -57,7 +63,7 @@ class Adjustable:
     @backend.setter
     def backend(self, backend: Optional[LocalBackend]) -> None:
         self._settings.backend = checked_backend(backend)
-        changed()
+        self._settings.changed()
 
     @property
     def cache(self) -> object:
@@ -67,7 +73,7 @@ class Adjustable:
     @cache.setter
     def cache(self, cache: object) -> None:
         self._settings.cache = cache
-        changed()
+        self._settings.changed()
 
     @property
     def callbacks(self) -> Optional[Tuple[PipelineCallback, ...]]:
@@ -77,7 +83,7 @@ class Adjustable:
     @callbacks.setter
     def callbacks(self, callbacks: Optional[Sequence[PipelineCallback]]) -> None:
         self._settings.callbacks = checked_callbacks(callbacks)
-        changed()
+        self._settings.changed()
 
 
 def checked_backend(backend: object) -> Optional[LocalBackend]:
@@ -102,6 +108,14 @@ def checked_callbacks(callbacks: object) -> Optional[Tuple[PipelineCallback, ...
             fix = f"pass an object: {callback.__name__}()" if made else "derive your class from PipelineCallback"
             raise OptionError("callbacks", repr(callback), fix)
     return found
+
+
+def tell(call: Told, graph: Graph, settings: Settings) -> None:
+    """Call this method when the settings of a pipeline change, or of one that its graph has within."""
+    settings.tell(call)
+    for operation in graph.operations:
+        if not isinstance(operation, Call) and isinstance(operation.owner, Settings):
+            tell(call, operation.graph, operation.owner)
 
 
 def listeners(

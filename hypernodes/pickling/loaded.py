@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib.machinery
 import os
 import time
 import types
@@ -29,6 +30,8 @@ def matches(module: types.ModuleType, path: str) -> bool:
         return True
     except OSError:
         return False
+    if type(getattr(_content(module).get("__spec__"), "loader", None)) is not importlib.machinery.SourceFileLoader:
+        return True  # it may compile something else than it reads, as that of pytest does with every assert
     code = _compiled(path)
     # One that is gone, or broken by the edit, cannot have been loaded like this.
     if code is None:

@@ -6,6 +6,7 @@ import contextvars
 import enum
 import importlib
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
 import types
@@ -384,6 +385,24 @@ def test_a_namespace_package_on_the_path_goes_by_name(tmp_path, monkeypatch):
     assert not goes_by_value("spread_here.part")
     assert len(dumps(module.add, "add")) < 60
     del sys.modules["spread_here.part"], sys.modules["spread_here"]
+
+
+def test_a_loader_that_compiles_what_it_makes_of_a_source_has_edited_nothing(tmp_path, monkeypatch):
+    """As that of pytest, of which the asserts of a test module that was saved a moment ago are another code."""
+
+    class Loader(importlib.machinery.SourceFileLoader):
+        def source_to_code(self, data, path, **options):
+            return compile(data.replace(b"assert x", b"return -x"), path, "exec")
+
+    path = tmp_path / "rewritten.py"
+    path.write_text("def add(x):\n    assert x\n")
+    spec = importlib.util.spec_from_file_location("rewritten", str(path), loader=Loader("rewritten", str(path)))
+    monkeypatch.setitem(sys.modules, "rewritten", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sys.modules["rewritten"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert sys.modules["rewritten"].add(1) == -1
+    look()
+    assert not goes_by_value("rewritten")
 
 
 def test_python_and_installed_distributions_go_by_name():

@@ -33,6 +33,8 @@ MapPath = Tuple[str, ...]
 StepCounts = Mapping[MapPath, Mapping[Path, int]]
 """For the frames of each map (by the maps' first results, outermost first): inlined pipeline → steps in it."""
 
+_RUN: Tuple[FrameKey, Path, str] = ((), (), "")
+
 CallbacksOf = Callable[[Path], Sequence[PipelineCallback]]
 
 
@@ -62,18 +64,18 @@ class Dispatcher:
         self._lock = threading.RLock()
         self._store: Dict[str, Any] = {}
         self._nested: Dict[Tuple[FrameKey, Path], _Nested] = {}
-        self._times: Dict[Tuple[FrameKey, str, str], float] = {}
+        self._times: Dict[Tuple[FrameKey, Path, str], float] = {}
 
     def pipeline_started(self, name: str, inputs: Mapping[str, Any]) -> None:
         """Open the run."""
         with self._lock:
-            self._times[((), "", "")] = time.perf_counter()
+            self._times[_RUN] = time.perf_counter()
             self._call((name,), (), "on_pipeline_start", name, inputs)
 
     def pipeline_ended(self, name: str, outputs: Mapping[str, Any]) -> None:
         """Close the run."""
         with self._lock:
-            duration = time.perf_counter() - self._times[((), "", "")]
+            duration = time.perf_counter() - self._times[_RUN]
             self._call((name,), (), "on_pipeline_end", name, outputs, duration)
 
     def receive(self, event: Event) -> None:
@@ -85,11 +87,11 @@ class Dispatcher:
 
     def _node_start(self, event: Event) -> None:
         self._enter(event)
-        self._times[(event.frame, event.name, "".join(event.scope))] = event.time
+        self._times[event.key] = event.time
         self._call(event.path + event.scope, event.items, "on_node_start", event.name, event.payload)
 
     def _node_end(self, event: Event) -> None:
-        duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
+        duration = event.time - self._times.pop(event.key, event.time)
         self._call(event.path + event.scope, event.items, "on_node_end", event.name, event.payload, duration)
         self._leave(event)
 
@@ -103,7 +105,7 @@ class Dispatcher:
     def _map_start(self, event: Event) -> None:
         self._enter(event)
         parent = event.path + event.scope
-        self._times[(event.frame, event.name, "".join(event.scope))] = event.time
+        self._times[event.key] = event.time
         total, root = event.payload
         if not root:
             self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], event.name)
@@ -111,7 +113,7 @@ class Dispatcher:
 
     def _map_end(self, event: Event) -> None:
         parent = event.path + event.scope
-        duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
+        duration = event.time - self._times.pop(event.key, event.time)
         root = event.payload
         self._call(parent if root else (*parent, event.name), event.items, "on_map_end", duration)
         if not root:
@@ -124,21 +126,21 @@ class Dispatcher:
         maps = (*[name for name, _ in event.frame], key)
         self._counts.update({maps + inner: found for inner, found in counts.items()})
         parent = event.path + event.scope
-        self._times[(event.frame, event.name, "".join(event.scope))] = event.time
+        self._times[event.key] = event.time
         self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], event.name)
 
     def _nested_end(self, event: Event) -> None:
         parent = event.path + event.scope
-        duration = event.time - self._times.pop((event.frame, event.name, "".join(event.scope)), event.time)
+        duration = event.time - self._times.pop(event.key, event.time)
         self._call(parent, event.items, "on_nested_pipeline_end", parent[-1], event.name, duration)
         self._leave(event)
 
     def _item_start(self, event: Event) -> None:
-        self._times[(event.frame, "", "")] = event.time
+        self._times[event.key] = event.time
         self._call(event.path, event.items, "on_map_item_start", event.items[-1])
 
     def _item_end(self, event: Event) -> None:
-        duration = event.time - self._times.pop((event.frame, "", ""), event.time)
+        duration = event.time - self._times.pop(event.key, event.time)
         self._call(event.path, event.items, "on_map_item_end", event.items[-1], duration)
 
     # -- inlined pipelines --------------------------------------------------------------------------------------------

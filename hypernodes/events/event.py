@@ -37,7 +37,8 @@ class Unsent:
 class Event:
     """What happened to a step or an item of one frame.
 
-    `path` are the names of the pipelines down to the frame's, `scope` those of the inlined ones from there to the step.
+    `path` are the names of the pipelines down to the frame's, `scope` those of the inlined ones from there to the step,
+    whose first `output` tells it from others of its name.
     `time` is in seconds of a clock that all processes of the machine share; `payload` is what the hook is given.
     """
 
@@ -48,6 +49,12 @@ class Event:
     name: str
     payload: Any = None
     time: float = attrs.field(factory=time.perf_counter)
+    output: str = ""
+
+    @property
+    def key(self) -> Tuple[FrameKey, Tuple[str, ...], str]:
+        """What the start and the end of one thing have in common, and nothing else has."""
+        return self.frame, self.scope, self.output
 
     @property
     def items(self) -> Tuple[int, ...]:

@@ -70,7 +70,8 @@ class Scene:
 
     def tell(self, kind: str, step: PlanStep, payload: Any) -> None:
         scope = getattr(step, "scope", None)
-        self.sink(Event(kind, self.frame, self.path, scope.path if scope else (), step.name, payload))
+        output = step.outputs[0] if step.outputs else ""
+        self.sink(Event(kind, self.frame, self.path, scope.path if scope else (), step.name, payload, output=output))
 
 
 class Observer:

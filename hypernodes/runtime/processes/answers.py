@@ -75,7 +75,7 @@ def packed_events(events: Sequence[Event]) -> bytes:
             payload = portable(payload)
         elif event.kind in (NODE_START, NODE_END):
             payload = {name: _sent(value) for name, value in payload.items()}
-        told.append((event.kind, event.frame, event.path, event.scope, event.name, payload, event.time))
+        told.append((event.kind, event.frame, event.path, event.scope, event.name, payload, event.time, event.output))
     return dumps(told, "what a callback is told")
 
 

@@ -75,7 +75,18 @@ def _identity(parameter: str) -> Any:
     return scope["same"]
 
 
-QUESTIONS = [items, memory]
+@contextmanager
+def collected() -> Iterator[Duel]:
+    """Two nodes that never fail: what does it cost to be ready for it? (1.5 is where this is to go.)"""
+    pipeline, xs = Pipeline(nodes=[first, second]), list(range(ITEMS))
+    sides = {
+        "raise": lambda: pipeline.map(inputs={"x": xs}, map_over="x"),
+        OURS: lambda: pipeline.map(inputs={"x": xs}, map_over="x", error_policy="collect"),
+    }
+    yield Duel(f"map, collect, 2 nodes x {ITEMS:,} items", sides, 1.5, one_thread=True)
+
+
+QUESTIONS = [items, memory, collected]
 
 
 @pytest.mark.parametrize("side", ["by hand", OURS])

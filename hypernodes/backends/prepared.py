@@ -41,7 +41,7 @@ from hypernodes.runtime.feed import Delivery
 from hypernodes.runtime.interpreter import Slots, StepFailed
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener
-from hypernodes.runtime.observe import Observer, Scene, nested_run, silent, step_counts
+from hypernodes.runtime.observe import Locator, Observer, Scene, nested_run, silent, step_counts
 from hypernodes.runtime.once import STREAMS, listed
 from hypernodes.runtime.places import located_task
 from hypernodes.runtime.run import Failures, Resources, SlotZero, run_plan
@@ -86,7 +86,7 @@ class Prepared:
         self.backend = backend
         self._callbacks = callbacks
         self._root_map = root_map
-        self._listener = _listener(Observer(root_map), collects) if callbacks is not None or collects else None
+        self._listener = _listener(root_map, 0, callbacks is not None, collects)
         self.linked = LinkedPlan(plan, self._listener)
         self._stoppable: Optional[LinkedPlan] = None
         self._frame: Slots = [LATER, *[None] * (len(plan.slots) - 1)]
@@ -144,7 +144,7 @@ class Prepared:
             if slot_zero is None:
                 return self.run(inputs)
             scene = slot_zero(None)
-            listener = _listener(Observer(self._root_map, len(scene.frame)), scene.listener.collects)
+            listener = _listener(self._root_map, len(scene.frame), scene.sink is not silent, scene.listener.collects)
             alone = self.linked.placements_used <= {INLINE} and enclosing() is not None
             linked = LinkedPlan(self.plan, Stoppable(listener) if alone else listener)
             slots = self._filled(inputs)
@@ -303,8 +303,11 @@ def prepare(
         return Prepared(plan, backend, callbacks, root_map, provided, collects)
 
 
-def _listener(observer: Observer, collects: bool) -> Union[Observer, Collector]:
-    return Collector(observer) if collects else observer
+def _listener(root_map: bool, depth: int, heard: bool, collects: bool) -> Union[Observer, Collector, None]:
+    """Return what the steps of a plan are linked with; None where nobody listens and a failure ends the run."""
+    if not collects:
+        return Observer(root_map, depth) if heard else None
+    return Collector(Observer(root_map, depth) if heard else Locator(root_map, depth))
 
 
 def _given_as(name: str) -> str:

@@ -1,8 +1,9 @@
 """Steps in, the same steps that leave a `Failure` where they fail, and pass on those they find, out.
 
-It wraps an `Observer`, which says for each frame which item it is. A step that reads a failure is not called: its
-results are that failure. So everything runs that does not depend on one, in any mode, and no driver knows of it. What
-fails outside of steps (a worker that died, a mapping that lacks a key) is made a failure by `lost` and `filler`.
+It wraps an `Observer`, or where nobody listens a `Locator`, which says for each frame which item it is. A step that
+reads a failure is not called: its results are that failure. So everything runs that does not depend on one, in any
+mode, and no driver knows of it. What fails outside of steps (a worker that died, a mapping that lacks a key) is made a
+failure by `lost` and `filler`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from hypernodes.events.event import NODE_ERROR, NODE_OVER, FrameKey
 from hypernodes.lowering.plan import MapStep, PlanStep, Step
-from hypernodes.runtime.cells import Failure, broken, column_of, failed
+from hypernodes.runtime.cells import FailedColumn, Failure, broken, column_of, failed
 from hypernodes.runtime.faults import add_note, annotate, note_text, tidy
 from hypernodes.runtime.frames import Chunk
 from hypernodes.runtime.interpreter import Code, Slots
@@ -36,6 +37,8 @@ class Collector:
         if not isinstance(step, Step):
             return run
         reads = tuple([argument.slot for argument in step.arguments])
+        if len(reads) == 1:
+            return _collected_unary(step, run, reads[0])
 
         def collected(slots: Slots) -> None:
             failure = _first(reads, slots)
@@ -152,6 +155,28 @@ def lost(shipment: Shipment, error: Exception) -> List[Failure]:
         own = (*items, first + number) if first >= 0 else items
         cells.extend([failed(named or step.name, own, error)] * len(bundle.exports))
     return cells
+
+
+def _collected_unary(step: Step, run: Instruction, read: int) -> Instruction:
+    """Return what `Collector.plain` does for a step that reads one value, which is most of them."""
+
+    def collected(slots: Slots) -> None:
+        failure: Optional[Failure] = None
+        if type(slots[read]) in _BROKEN:
+            failure = broken(slots[read])
+        else:
+            try:
+                run(slots)
+                return
+            except Exception as error:
+                failure = _failure(step, slots, error)
+        assert failure is not None
+        _put(step, slots, failure)
+
+    return collected
+
+
+_BROKEN = frozenset((Failure, FailedColumn))
 
 
 def _first(reads: Sequence[int], slots: Slots) -> Optional[Failure]:

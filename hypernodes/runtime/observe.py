@@ -133,7 +133,7 @@ class Observer:
             for index, row in enumerate(rows_of(step.mode, given)):
                 try:
                     fill(own, row, index)
-                    self.item_started(own, index)
+                    self.item_follows(own, index)
                     execute(code, own)
                     self.item_ended(own)
                 except StepFailed as failed:
@@ -164,6 +164,10 @@ class Observer:
         scene = slots[0] = item_scene(slots[0], index)
         scene.sink(Event(ITEM_START, scene.frame, scene.path, (), ""))
 
+    def item_follows(self, slots: Slots, index: int) -> None:
+        """Do what `item_started` does, in slots of which nothing but the items before this one had use."""
+        self.item_started(slots, index)
+
     def item_ended(self, slots: Slots) -> None:
         scene: Scene = slots[0]
         scene.sink(Event(ITEM_END, scene.frame, scene.path, (), ""))
@@ -179,6 +183,30 @@ class Observer:
 
     def _is_root(self, scene: Scene, step: MapStep) -> bool:
         return self._root_map and len(scene.frame) == self._root_depth and step.scope is None
+
+
+class Locator(Observer):
+    """An observer that tells nobody: all it does is to keep in the scenes which items their frames are of."""
+
+    def plain(self, step: PlanStep, run: Instruction) -> Instruction:
+        return _within(step, run) if isinstance(step, Step) and getattr(step.fn, "runs_plan", False) else run
+
+    def coroutine(self, step: Step, run: Awaited) -> Awaited:
+        return run
+
+    def item_started(self, slots: Slots, index: int) -> None:
+        slots[0] = item_scene(slots[0], index)
+
+    def item_follows(self, slots: Slots, index: int) -> None:
+        scene: Scene = slots[0]
+        frame = scene.frame
+        scene.frame = (*frame[:-1], (frame[-1][0], index))
+
+    def item_ended(self, slots: Slots) -> None:
+        pass
+
+    def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None:
+        pass
 
 
 def silent(event: Event) -> None:
@@ -220,6 +248,9 @@ def nested_run(plan: Plan) -> Iterator[Optional[Callable[[Any], Scene]]]:
 
 HOSTED = Observer(root_map=False)
 """Listens to a frame that a worker runs by a schedule of its own; what is around it, the parent listens to."""
+
+UNHEARD = Locator(root_map=False)
+"""The same where nobody listens."""
 
 
 def item_scene(scene: Scene, index: int) -> Scene:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import OrderedDict
 from itertools import repeat
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan, Program
@@ -26,7 +26,7 @@ from hypernodes.runtime.collect import Collector
 from hypernodes.runtime.interpreter import Code, Slots
 from hypernodes.runtime.link import link
 from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.observe import HOSTED, Scene, silent
+from hypernodes.runtime.observe import HOSTED, UNHEARD, Scene, silent
 from hypernodes.runtime.places import in_items
 from hypernodes.runtime.processes import role, surroundings, telling
 from hypernodes.runtime.processes.answers import packed_events, packed_results
@@ -87,12 +87,17 @@ class _WorkerServices(Services):
 
 _services = _WorkerServices()
 
-_LISTENERS: Tuple[Any, ...] = (None, HOSTED, Collector(HOSTED))
+_LISTENERS: Dict[Tuple[bool, bool], Any] = {
+    (False, False): None,
+    (True, False): HOSTED,
+    (True, True): Collector(HOSTED),
+    (False, True): Collector(UNHEARD),
+}
 
 
 def _listener(header: ParcelHeader) -> Any:
     """Return what a parcel's steps are linked with."""
-    return _LISTENERS[2 if header.collects else 1 if header.observed else 0]
+    return _LISTENERS[header.observed, header.collects]
 
 
 def server(workers: int) -> Callable[[Connection], None]:

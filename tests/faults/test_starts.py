@@ -331,6 +331,17 @@ def test_standard_streams_do_not_matter(streams, tmp_path):
     assert (tmp_path / "result").read_text() == repr([(200_001, b"1"), (200_001, b"1"), (200_001, b"2")])
 
 
+def test_a_descriptor_above_a_limit_that_was_lowered(tmp_path):
+    """It was inherited, or the program had more once; nobody could tell a new process to close it."""
+    text = """
+        import fcntl, resource
+        fcntl.fcntl(0, fcntl.F_DUPFD, 100)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        print(doubled())
+    """
+    assert said(tmp_path, text) == "[2, 4]\n"
+
+
 def test_input_in_a_worker_is_at_its_end(backends):
     def ask(x):
         with open(0, closefd=False) as file:

@@ -188,6 +188,16 @@ def test_without_a_stream(backends, monkeypatch):
     assert mapped(backends, look, [1]) == [False]
 
 
+def test_a_stream_that_can_only_write(backends, monkeypatch):
+    class Texts(list):
+        write = list.append
+
+    monkeypatch.setattr(sys, "stdout", Texts())
+    for text in ("a line\n", "no line"):
+        assert mapped(backends, lambda x: print(x, end=""), [text]) == [None]
+    assert "".join(sys.stdout) == "a line\nno line"
+
+
 def test_a_stream_that_breaks_fails_the_node(backends, monkeypatch):
     class Broken(io.StringIO):
         def write(self, text):

@@ -169,8 +169,8 @@ def _write(kind: Optional[int], text: str, flush: bool = False) -> None:
     with _unless_closed(stream):
         if text:
             stream.write(text)
-        if flush or not text.endswith("\n"):
-            stream.flush()
+        if flush or (not text.endswith("\n") and hasattr(stream, "flush")):
+            stream.flush()  # of one that can only write, too, where the node has asked for it
 
 
 def _write_bytes(kind: int, data: bytes, flush: bool) -> None:

@@ -32,6 +32,7 @@ from hypernodes.runtime.processes.interpreter import environment
 _REMEMBERED = 4096  # digests: as many as a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
 BEGINNING = 60.0  # seconds until the first word of a process; an interpreter needs 0.02
+_MOST = 10_240 if sys.platform == "darwin" else sys.maxsize  # descriptors that posix_spawn knows there, at the most
 _EXITING = 5.0  # seconds from end of file, which the kernel makes while it ends a process, to its status: rarely 1 ms
 
 
@@ -282,7 +283,7 @@ def start(target: channel.Target, name: str) -> Worker:
     """
     from multiprocessing import process
 
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not hasattr(os, "posix_spawn"):
         raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
     authkey = bytes(process.current_process().authkey)
     to_run: bytes = cloudpickle.dumps(target)  # ours, so there is nothing that has to be worded for a user
@@ -363,12 +364,15 @@ def _spawn(executable: str, *inherited: int) -> Tuple[Tuple[str, ...], int]:
 
 
 def _inheritable() -> List[int]:
-    """Return the descriptors that a program started now would inherit, besides the standard streams."""
+    """Return the descriptors that a program started now would inherit and can be told to close, but for the streams."""
     try:
         names = os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
     except OSError:
         return []
-    return [number for number in map(int, names) if number > 2 and _is_inheritable(number)]
+    # What was opened before the limit was lowered, here or by the shell, stands above it, and posix_spawn refuses it.
+    most = os.sysconf("SC_OPEN_MAX")
+    below = min(number for number in (most, _MOST) if number > 0)
+    return [number for number in map(int, names) if 2 < number < below and _is_inheritable(number)]
 
 
 def _is_inheritable(number: int) -> bool:

@@ -6,6 +6,6 @@ pickle, `classes` makes each class once, `variables` names context variables, an
 that cannot go at all.
 """
 
-from hypernodes.pickling.pickler import culprit, dumps, is_plain, loads
+from hypernodes.pickling.pickler import culprit, dumps, is_plain, loads, reduced_alone
 
-__all__ = ["culprit", "dumps", "is_plain", "loads"]
+__all__ = ["culprit", "dumps", "is_plain", "loads", "reduced_alone"]

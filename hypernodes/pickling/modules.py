@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.abc
 import importlib.machinery
 import operator
 import os
@@ -124,8 +123,8 @@ def stale(loaded: Dict[str, Optional[str]]) -> List[str]:
     return [name for name, source in _looked_at() if source.loaded != loaded.get(name, source.current)]
 
 
-class Guard(importlib.abc.MetaPathFinder):
-    """Refuses to import modules whose files are not what another process, which this one works for, has loaded."""
+class Guard:
+    """A finder that refuses modules whose files are not what another process, which this one works for, has loaded."""
 
     def __init__(self) -> None:
         self._names: FrozenSet[str] = frozenset()

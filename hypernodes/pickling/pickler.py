@@ -93,6 +93,24 @@ def loads(data: bytes, buffers: Iterable[object] = ()) -> object:
         raise pickle.UnpicklingError(f"an object raised {_worded(fault)} while it was unpickled") from fault
 
 
+def reduced_alone(obj: object) -> Any:
+    """Return, as `reducer_override` of somebody else's pickler, how a function or a class goes by value.
+
+    Returns
+    -------
+    tuple
+        For one that another process would not find by its name.
+    NotImplemented
+        For all else, which is that pickler's business.
+    """
+    if not isinstance(obj, (types.FunctionType, type)):
+        return NotImplemented
+    name, found = _named(obj)
+    if found is obj and not modules.goes_by_value(name):
+        return NotImplemented
+    return loads, (dumps(obj, obj.__name__),)
+
+
 def culprit(value: object) -> Tuple[str, ...]:
     """Return the path from `value` to what in it does not pickle, each step worded for a person.
 

@@ -358,13 +358,24 @@ def test_a_node_may_use_multiprocessing(method, tmp_path):
         import multiprocessing
 
         def use(x):
-            process = multiprocessing.Process(target=os.getpid)
+            process = multiprocessing.Process(target=of_the_script, args=(x,))
             process.start()
             process.join()
             with multiprocessing.Pool(2) as pool:
-                squares = pool.map(abs, [-x, x])
+                squares = [*pool.map(abs, [-x, x]), *pool.map(of_the_script, [x])]
+                if multiprocessing.get_start_method() == "fork":
+                    assert type(pool.apply(Own)) is Own
             assert multiprocessing.parent_process().is_alive()
             return multiprocessing.get_start_method(), process.exitcode, squares
+
+        class Own:
+            pass
+
+        def helper(x):
+            return 2 * x
+
+        def of_the_script(x):
+            return helper(x)
 
         if __name__ == "__main__":
             with LocalBackend("sequential", "parallel", max_workers=1) as backend:
@@ -373,7 +384,7 @@ def test_a_node_may_use_multiprocessing(method, tmp_path):
                 multiprocessing.set_start_method({method!r})
                 print(pipeline.map({{"x": [1, 2]}}, "x")["y"])
     """
-    assert said(tmp_path, text) == f"{[(method, 0, [1, 1]), (method, 0, [2, 2])]}\n"
+    assert said(tmp_path, text) == f"{[(method, 0, [1, 1, 2]), (method, 0, [2, 2, 4])]}\n"
 
 
 @pytest.mark.parametrize(

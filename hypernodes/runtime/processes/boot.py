@@ -22,6 +22,7 @@ import signal
 import sys
 from typing import Any, Callable, List, NamedTuple
 
+from hypernodes.pickling import reduced_alone
 from hypernodes.runtime.processes import role
 from hypernodes.runtime.processes.channel import Connection, Pipe, Target
 
@@ -146,7 +147,7 @@ def prepare(pipe: int, lifeline: int, output: int, tracker: int, told: Any) -> C
 
 def _be_known_to_multiprocessing(told: Told, lifeline: int, tracker: int) -> None:
     """Look to a node that uses multiprocessing as a process that multiprocessing has started."""
-    from multiprocessing import process, resource_tracker
+    from multiprocessing import process, reduction, resource_tracker
 
     current: Any = process.current_process()
     current.name = told.name
@@ -154,6 +155,9 @@ def _be_known_to_multiprocessing(told: Told, lifeline: int, tracker: int) -> Non
     process._parent_process = process._ParentProcess("MainProcess", told.parent, lifeline)  # type: ignore[attr-defined]
     # One for all: one of our own would, when we end, unlink shared memory that the parent uses.
     resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
+    # It sends functions and classes by name, and those of a script are not in the main module of a worker.
+    pickler: Any = reduction.ForkingPickler
+    pickler.reducer_override = lambda _, obj: reduced_alone(obj)
 
 
 def _do_nothing(number: int, frame: object) -> None:

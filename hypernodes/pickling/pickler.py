@@ -216,7 +216,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if self.goes_by_value(getattr(cls, "__module__", None)):
             by_value = _dynamic_class_reduce(cls)
         elif _named(cls)[1] is cls:
-            return NotImplemented
+            return _by_name(cls)
         else:
             by_value = super().reducer_override(cls)
             if by_value is NotImplemented or len(by_value) < 6:
@@ -228,7 +228,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._dynamic_function_reduce(fn)
         name, found = _named(fn)
         if found is fn:
-            return NotImplemented
+            return _by_name(fn)
         if name is not None and _is_under(found, fn):
             return _function_of_node, (name, fn.__qualname__)
         return super().reducer_override(fn)
@@ -319,6 +319,20 @@ def _is_under(found: object, fn: object) -> bool:
     function by value, and each global it reads with it.
     """
     return found is not fn and getattr(found, "fn", None) is fn
+
+
+def _by_name(obj: Any) -> Any:
+    """Leave a function or class that is found by its name to pickle, unless that would wait.
+
+    It imports the module once more, and one that is being imported may wait, in another thread, for us.
+    """
+    spec = getattr(sys.modules[obj.__module__], "__spec__", None)
+    return (_found, (obj.__module__, obj.__qualname__)) if getattr(spec, "_initializing", False) else NotImplemented
+
+
+def _found(module: str, qualname: str) -> object:
+    """Import what a module holds; pickles name this function, so it keeps its name."""
+    return _resolve(importlib.import_module(module), qualname)
 
 
 def _function_of_node(module: str, qualname: str) -> object:

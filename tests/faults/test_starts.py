@@ -87,11 +87,21 @@ def test_a_script_with_the_name_of_a_module_of_the_standard_library(tmp_path):
 
 @pytest.mark.slow
 def test_threads_of_a_module_that_is_imported_come_so_deep_and_no_deeper(tmp_path):
+    """They do not wait for that import, which waits for them."""
     module = """
+        def function(x):
+            return x
+
+        plain = node(output_name="y")(function)
+
+        def mapped():
+            with LocalBackend("sequential", "parallel", max_workers=2) as backend:
+                return Pipeline(nodes=[plain], backend=backend).map({"x": [1, 2]}, "x")["y"]
+
         def run():
             global found
             try:
-                found = doubled()
+                found = mapped()
             except Exception as error:
                 found = error
 

@@ -302,8 +302,12 @@ def test_relative_entries_of_the_module_path_are_what_they_meant(tmp_path):
             del sys.path[:3]
             os.chdir("elsewhere")
             print(pipeline.map({"x": [1]}, "x")["a"])
+            os.rmdir("../elsewhere")  # now it means nothing
+            sys.path[:0] = [""]
+            del sys.argv  # as in a program that embeds Python
+            print(doubled())
     """
-    assert said(tmp_path, text) == "[2]\n"
+    assert said(tmp_path, text) == "[2]\n[2, 4]\n"
 
 
 # -- odd surroundings -------------------------------------------------------------------------------------------------

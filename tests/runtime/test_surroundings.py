@@ -52,7 +52,7 @@ def altered():
     zone = os.environ.get("TZ")
     digits = getattr(sys, "get_int_max_str_digits", lambda: 0)()
     with decimal.localcontext() as context, warnings.catch_warnings():
-        warnings.simplefilter("error", Unusual)
+        warnings.simplefilter("error", (Unusual, (BytesWarning,)))  # which is asked for with issubclass
         context.rounding, context.prec = decimal.ROUND_HALF_UP, 7
         sys.setrecursionlimit(limit + 500)
         if digits:

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 import warnings
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 _STARTED_WITH = {
     "optimize": "PYTHONOPTIMIZE",
@@ -53,10 +53,20 @@ def kept() -> Kept:
         digits,
         [
             (action, _regex(message), _named(kind), _regex(module), line)
-            for action, message, kind, module, line in filters
+            for action, message, kinds, module, line in filters
+            for kind in _each(kinds)
         ],
         locale.setlocale(locale.LC_ALL),
     )
+
+
+def _each(kinds: Any) -> Iterator[Any]:
+    """Yield the classes of a filter, which may be a tuple as for `issubclass`."""
+    if isinstance(kinds, tuple):
+        for kind in kinds:
+            yield from _each(kind)
+    else:
+        yield kinds
 
 
 def _named(kind: Any) -> Tuple[str, str]:

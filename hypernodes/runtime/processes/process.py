@@ -287,7 +287,8 @@ def start(target: channel.Target, name: str) -> Worker:
         raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
     authkey = bytes(process.current_process().authkey)
     to_run: bytes = cloudpickle.dumps(target)  # ours, so there is nothing that has to be worded for a user
-    told = boot.Told([*map(str, sys.argv)], name, os.getpid(), role.depth + 1, authkey, to_run)
+    argv = [*map(str, getattr(sys, "argv", ()))]  # a program that embeds Python may have none
+    told = boot.Told(argv, name, os.getpid(), role.depth + 1, authkey, to_run)
     executable = _executable()
     ours, theirs = channel.pair()
     lifeline, held = channel.one_way()

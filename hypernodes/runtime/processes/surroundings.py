@@ -142,10 +142,11 @@ def check_modules(sources: Sources) -> None:
 
 def module_path() -> List[str]:
     """Return `sys.path` with the directories that its relative entries mean here, such as the '' of a notebook."""
-    # What is nowhere in the working directory is no path: editable installs put names of their own there.
+    # What is nowhere in the working directory, which may be gone, is no path: editable installs put names of their own
+    # there.
     return [
         os.path.abspath(entry)
-        if isinstance(entry, str) and not os.path.isabs(entry) and (not entry or os.path.exists(entry))
+        if isinstance(entry, str) and not os.path.isabs(entry) and os.path.exists(entry or os.curdir) and _directory()
         else entry
         for entry in sys.path
     ]

@@ -16,7 +16,7 @@ from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, 
 from hypernodes.ir.graph import REQUIRED
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.interpreter import Slots
-from hypernodes.runtime.once import STREAMS, kept
+from hypernodes.runtime.once import STREAMS, endless, kept
 
 
 class Listener(Protocol):
@@ -152,6 +152,14 @@ def mappable(pipeline: str, parameter: str, value: Any) -> Iterator[Any]:
         raise MapInputError(pipeline, parameter, f"a single {kind.__name__}", fix) from None
 
 
+def listable(pipeline: str, parameter: str, value: Any) -> Iterator[Any]:
+    """Return an iterator over a value that can be mapped over and read to its end, or raise a `MapInputError`."""
+    if endless(value):
+        fix = "cut it, itertools.islice(..., n), or read it with stream(), under map_mode='zip'"
+        raise MapInputError(pipeline, parameter, f"an endless {type(value).__name__}", fix)
+    return mappable(pipeline, parameter, value)
+
+
 def _sized(pipeline: str, parameter: str, value: Any) -> Any:
     kind = type(value)
     if kind is list:
@@ -159,7 +167,7 @@ def _sized(pipeline: str, parameter: str, value: Any) -> Any:
         return Items(value)
     if kind is Items or kind is tuple or kind is range:
         return value
-    items = mappable(pipeline, parameter, value)
+    items = listable(pipeline, parameter, value)
     # Read here, before any item runs, an iterable of the user's cannot fail between two items. Arrays and series cannot
     # fail, and as lists would take several times their memory.
     is_array = kind.__module__ == "numpy" or getattr(value, "ndim", None) == 1

@@ -54,7 +54,7 @@ def listed(value: Any, subject: str) -> List[Any]:
     kind = type(value)
     if kind is AsyncGeneratorType:
         raise ReadOnceError(subject, "an async generator", "make it a list: [item async for item in ...]")
-    if _endless(value):
+    if endless(value):
         raise ReadOnceError(subject, f"an endless {kind.__name__}", "cut it: list(itertools.islice(..., n))")
     if kind is itertools.groupby:
         # Each group can be read only before the next one is asked for.
@@ -119,18 +119,42 @@ def _keeping_each(keeps: Sequence[Any]) -> Callable[[Any], Any]:
     return keep
 
 
-def _endless(value: Any) -> bool:
+_SHORTEST = frozenset(
+    [
+        *(map, filter, zip, enumerate, itertools.starmap, itertools.filterfalse, itertools.dropwhile),
+        *(itertools.accumulate, itertools.compress, itertools.groupby),
+    ]
+)
+"""Streams as long as the shortest of what they read."""
+
+
+def endless(value: Any) -> bool:
     """Return whether a stream certainly has no end, as far as that can be seen without reading it."""
     kind = type(value)
+    if kind is itertools.count or kind is itertools.cycle:
+        return True
     if kind is itertools.repeat:
         try:
             value.__length_hint__()
         except TypeError:
             return True
         return False
-    if kind in (map, filter, zip, enumerate):
-        # As long as the shortest of what they read, which they refer to, some of them within a tuple.
-        held = [each for inner in gc.get_referents(value) for each in (inner if type(inner) is tuple else (inner,))]
-        sources = [each for each in held if hasattr(type(each), "__next__")]
-        return bool(sources) and all(map(_endless, sources))
-    return kind is itertools.count or kind is itertools.cycle
+    if kind is GeneratorType:
+        # A generator expression reads all of what its first `for` goes over, which is its argument.
+        frame = value.gi_frame if value.gi_code.co_name == "<genexpr>" else None
+        return frame is not None and endless(frame.f_locals.get(".0"))
+    if kind is itertools.chain:
+        reading = gc.get_referents(value)
+        return any(map(endless, itertools.chain(reading, *[_held(each) for each in reading if type(each) in _WALKS])))
+    if kind in _SHORTEST:
+        sources = [each for each in _held(value) if hasattr(type(each), "__next__")]
+        return bool(sources) and all(map(endless, sources))
+    return False
+
+
+_WALKS = (type(iter(())), type(iter([])))
+
+
+def _held(value: Any) -> List[Any]:
+    """Return what an iterator refers to, some of it within a tuple or a list."""
+    return [each for held in gc.get_referents(value) for each in (held if type(held) in (tuple, list) else (held,))]

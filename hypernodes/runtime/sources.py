@@ -28,7 +28,7 @@ import attrs
 from hypernodes.errors import MapLengthError, StreamLengthError
 from hypernodes.runtime.faults import add_note
 from hypernodes.runtime.feed import Row
-from hypernodes.runtime.maps import mappable
+from hypernodes.runtime.maps import listable, mappable
 from hypernodes.runtime.once import kept
 
 Reader = TypeVar("Reader", Iterator[Row], AsyncIterator[Row])
@@ -56,7 +56,8 @@ def rows_to_stream(
     MapLengthError
         For values with a length, under ``zip``, that have not the same.
     """
-    items = {name: mappable(pipeline, name, value) for name, value in values.items()}
+    read = listable if mode == "product" else mappable
+    items = {name: read(pipeline, name, value) for name, value in values.items()}
     items.update({name: map(_kept(name), items[name]) for name in again if name in items})
     if mode == "product":
         lists = list(map(list, items.values()))
@@ -69,8 +70,9 @@ def rows_to_astream(
 ) -> Rows[AsyncIterator[Row]]:
     """Return what `rows_to_stream` does, for values of which some may be async iterables."""
     items: Dict[str, AsyncIterator[Any]] = {}
+    read = listable if mode == "product" else mappable
     for name, value in values.items():
-        items[name] = value.__aiter__() if hasattr(value, "__aiter__") else _each(mappable(pipeline, name, value))
+        items[name] = value.__aiter__() if hasattr(value, "__aiter__") else _each(read(pipeline, name, value))
         if name in again:
             items[name] = _each_kept(items[name], name)
     if mode == "product":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import itertools
 
@@ -11,7 +12,7 @@ from graphs import LOCAL_PAIRS, PAIRS, ids
 from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.errors import NotPicklableError, ReadOnceError, RetryError
+from hypernodes.errors import MapInputError, NotPicklableError, ReadOnceError, RetryError
 
 # -- the items of a map -----------------------------------------------------------------------------------------------
 
@@ -277,6 +278,8 @@ def test_what_cannot_be_listed_is_refused_by_name(pair, backends):
 
     for make, given in [
         (lambda n: itertools.count(), "an endless count"),
+        (lambda n: itertools.chain([n], itertools.count()), "an endless chain"),
+        (lambda n: (2 * i for i in itertools.count(n)), "an endless generator"),
         (lambda n: itertools.cycle("ab"), "an endless cycle"),
         (lambda n: itertools.repeat(n), "an endless repeat"),
         (lambda n: zip(itertools.count(), map(str, itertools.count())), "an endless zip"),
@@ -295,6 +298,54 @@ def test_what_cannot_be_listed_is_refused_by_name(pair, backends):
                 readers.run({"rows": make(1)}, "c")
             with pytest.raises(ReadOnceError, match="item 0 of 'rows' in pipeline 'readers'"):
                 readers.map({"rows": [make(1)]}, "rows", output_name="c")
+
+
+ENDLESS = {
+    "count": lambda: itertools.count(),
+    "cycle": lambda: itertools.cycle("ab"),
+    "chain": lambda: itertools.chain([0], itertools.count()),
+    "from_iterable": lambda: itertools.chain.from_iterable([[0], map(str, itertools.count())]),
+    "generator": lambda: (i for i in zip(itertools.count(), itertools.cycle("ab")) if i),
+    "starmap": lambda: itertools.starmap(pow, map(divmod, itertools.count(), itertools.repeat(2))),
+    "accumulate": lambda: itertools.accumulate(itertools.count()),
+    "groupby": lambda: itertools.groupby(itertools.count()),
+}
+ENDING = {
+    "zip": lambda: zip(range(3), itertools.count()),
+    "takewhile": lambda: itertools.takewhile((3).__gt__, itertools.count()),
+    "chain": lambda: itertools.chain([0], itertools.islice(itertools.count(), 2)),
+    "repeat": lambda: itertools.repeat(0, 3),
+    "generator": lambda: (i for i in map(int, range(3))),
+    "function": lambda: three(),
+}
+
+
+def three():
+    yield from range(3)
+
+
+@pytest.mark.parametrize("make", ENDLESS.values(), ids=ENDLESS)
+def test_a_map_over_what_has_no_end_is_refused(make):
+    one = Pipeline(nodes=[node("y")(lambda x: x)], name="one")
+    nested = one.as_node(input_mapping={"xs": "x"}, map_over="xs")
+    for run in (
+        lambda: one.map({"x": make()}, "x"),
+        lambda: asyncio.run(one.amap({"x": make()}, "x", error_policy="collect")),
+        lambda: one.stream({"x": make()}, "x", "product"),
+        lambda: one.astream({"x": make()}, "x", "product"),
+        lambda: Pipeline(nodes=[nested]).run({"xs": make()}),
+        lambda: Pipeline(nodes=[node("xs")(make), nested], backend=LocalBackend("threaded")).run({}, "y"),
+    ):
+        with pytest.raises(MapInputError, match=r"cannot map over 'xs?', which is an endless \w+\n  fix: cut it"):
+            run()
+    with contextlib.closing(one.stream({"x": make()}, "x")) as stream:
+        assert next(stream)[0] == 0
+
+
+@pytest.mark.parametrize("make", ENDING.values(), ids=ENDING)
+def test_what_ends_is_read(make):
+    assert len(Pipeline(nodes=[node("y")(lambda x: x)]).map({"x": make()}, "x")["y"]) == 3
+    assert Pipeline(nodes=READERS).run({"rows": make()}, "c")["c"] == (list(make()), list(make()))
 
 
 @pytest.mark.parametrize("pair", [("parallel", "sequential"), ("sequential", "parallel")], ids=ids)

@@ -64,7 +64,12 @@ def may_make_stream(call: Call) -> bool:
 
     To look at each result costs a small function a part of its time, and this is what the smallest ones are made of.
     """
-    return call.unpack or type(call.fn) is not FunctionType or not _returns_data(call.fn.__code__)
+    return call.unpack or not returns_data(call.fn)
+
+
+def returns_data(fn: object) -> bool:
+    """Return whether all that a function returns are sums, comparisons, displays or constants."""
+    return type(fn) is FunctionType and _ends_in_data(fn.__code__)
 
 
 _SUSPENDED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -92,7 +97,7 @@ _DATA = frozenset(
 
 
 @functools.lru_cache(maxsize=4096)
-def _returns_data(function: CodeType) -> bool:
+def _ends_in_data(function: CodeType) -> bool:
     """Tell a function without branches that ends in an operator, a display or a constant, from any other."""
     if function.co_flags & _SUSPENDED:
         return False

@@ -11,7 +11,7 @@ on the spot, by whoever is in slot 0. No other object that could be awaited is: 
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 Slots = List[Any]
 Table = Sequence[Tuple[Any, ...]]
@@ -106,6 +106,43 @@ def binary(table: Table, slots: Slots) -> None:
                 slots[out] = settled(slots, value)
     except BaseException as error:
         raise StepFailed(out, error) from None
+
+
+def unary_of_data(table: Table, slots: Slots) -> None:
+    """Like `unary`, for functions that certainly return no coroutine."""
+    out = 0
+    try:
+        for fn, a, out in table:
+            slots[out] = fn(slots[a])
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def chain_of_data(table: Table, slots: Slots) -> None:
+    """Like `chain`, for functions that certainly return no coroutine."""
+    out = 0
+    try:
+        value = slots[table[0][1]]
+        for fn, _, out in table:
+            slots[out] = value = fn(value)
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+def binary_of_data(table: Table, slots: Slots) -> None:
+    """Like `binary`, for functions that certainly return no coroutine."""
+    out = 0
+    try:
+        for fn, a, b, out in table:
+            slots[out] = fn(slots[a], slots[b])
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
+OF_DATA: Dict[Shape, Shape] = {unary: unary_of_data, chain: chain_of_data, binary: binary_of_data}
+"""To look at what the smallest functions return costs a tenth of their time; long rows of them are told apart."""
+UNARY = frozenset({unary, unary_last, chain, unary_of_data, chain_of_data})
+"""Shapes whose rows are a function, the slot that it reads and the slot that it fills."""
 
 
 def general(table: Table, slots: Slots) -> None:

@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import MapStep
-from hypernodes.runtime.interpreter import Code, Slots, StepFailed, chain, execute, settled, unary, unary_last
+from hypernodes.runtime.interpreter import UNARY, Code, Slots, StepFailed, execute, settled
 from hypernodes.runtime.maps import frame_slots, map_columns, rows_of
 
 BLOCK = 4096
@@ -72,7 +72,7 @@ def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[
     links: List[Tuple[Any, bool, int, int]] = []
     last = item
     for shape, table in code:
-        if shape not in (unary, unary_last, chain):
+        if shape not in UNARY:
             return None
         for fn, a, out in table:
             if a != last:

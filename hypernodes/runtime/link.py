@@ -15,6 +15,7 @@ from typing import Any, Awaitable, Callable, List, Optional, Protocol, Sequence,
 
 from hypernodes.errors import OutputCountError
 from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
+from hypernodes.lowering.readers import returns_data
 from hypernodes.runtime import interpreter
 from hypernodes.runtime.awaiting import finished
 from hypernodes.runtime.interpreter import Code, Shape, Slots, settled
@@ -58,10 +59,12 @@ def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
 
 
 def _sharper(shape: Shape, rows: Sequence[Tuple[Any, ...]]) -> Shape:
-    if shape is not interpreter.unary or len(rows) == 1:
+    if len(rows) == 1:
         return shape
-    linear = all(after[1] == before[2] for before, after in zip(rows, rows[1:]))
-    return interpreter.chain if linear else shape
+    if shape is interpreter.unary and all(after[1] == before[2] for before, after in zip(rows, rows[1:])):
+        shape = interpreter.chain
+    sharper = interpreter.OF_DATA.get(shape)
+    return sharper if sharper and all(returns_data(row[0]) for row in rows) else shape
 
 
 def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:

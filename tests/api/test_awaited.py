@@ -95,6 +95,25 @@ def test_a_coroutine_of_a_pinned_node_is_awaited(backends, placement):
     assert pipeline.map({"x": [1, 2]}, "x")["b"] == [2, 3]
 
 
+@pytest.mark.parametrize("after", [0, 2, 4])
+@pytest.mark.parametrize("shape", ["chain", "wide", "pairs"])
+def test_one_among_many_steps_is_awaited(shape, after):
+    """Long rows of steps of one shape run in a loop of their own, chosen by what their functions can return."""
+
+    def made(number):
+        reads = {"chain": f"v{number - 1}" if number else "x", "wide": "x", "pairs": "x, y"}[shape]
+        body = "add(x)" if shape != "chain" else f"add({reads})"
+        scope = {"add": add}
+        exec(f"def v{number}({reads}): return {body if number == after else reads.split(',')[0] + ' + 1'}", scope)
+        return node(f"v{number}")(scope[f"v{number}"])
+
+    pipeline = Pipeline(nodes=[made(number) for number in range(5)])
+    inputs = {"x": 1, "y": 2} if shape == "pairs" else {"x": 1}
+    expected = {f"v{number}": number + 2 if shape == "chain" else 2 for number in range(5)}
+    assert pipeline.run(inputs) == expected
+    assert pipeline.map({**inputs, "x": [1]}, "x") == {name: [value] for name, value in expected.items()}
+
+
 class Promise:
     """Like a client, a task or a future of another library: to be awaited by whoever wants to."""
 

@@ -62,10 +62,14 @@ class PipelineNode:
 
 
 def _checked(option: str, mapping: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
-    if mapping is None or isinstance(mapping, AnyMapping):
-        return {normal(key): normal(value) for key, value in (mapping or {}).items()}
     inside, outside = ("outer name", "input") if option == "input_mapping" else ("output", "outer name")
-    raise OptionError(option, repr(mapping), f"pass a dict of {inside} → {outside}")
+    if mapping is not None and not isinstance(mapping, AnyMapping):
+        raise OptionError(option, repr(mapping), f"pass a dict of {inside} → {outside}")
+    checked = {normal(key): normal(value) for key, value in (mapping or {}).items()}
+    for name in checked if inside == "outer name" else checked.values():
+        if not isinstance(name, str):
+            raise OptionError(option, repr(mapping), f"{name!r} is no name; pass a dict of {inside} → {outside}")
+    return checked
 
 
 def _outer_inputs(pipeline: Pipeline, mapping: Mapping[str, Names]) -> Dict[str, str]:

@@ -152,6 +152,8 @@ def _read(fn: Any, layers: int) -> Reads:
     if not any(p.kind in _VARIADIC for p in own):
         return own
     inner = _read(wrapped, layers - 1)
+    if _dispatches_methods(fn):
+        inner = _bound(inner)
     patchings = _facts(fn).get("patchings")
     if patchings and "patchings" not in _facts(wrapped):  # `wraps` copies them onto whatever is put around
         inner = _patched(patchings, inner)
@@ -185,6 +187,12 @@ def _wrapped(fn: Any) -> Any:
     # A proxy keeps it in a slot; what its class wraps, as a class, is no concern of an object.
     slot = None if isinstance(fn, type) else getattr(type(fn), "__wrapped__", None)
     return fn.__wrapped__ if hasattr(type(slot), "__set__") else None
+
+
+def _dispatches_methods(fn: object) -> bool:
+    """Tell what `functools.singledispatchmethod` makes of a bound method: a function around one that is not bound."""
+    made_by = getattr(_facts(fn).get("register"), "__self__", None)
+    return isinstance(made_by, functools.singledispatchmethod) and not isinstance(made_by.func, staticmethod)
 
 
 def _bound(found: Reads) -> Reads:

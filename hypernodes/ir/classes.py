@@ -11,7 +11,7 @@ import enum
 import types
 import typing
 from collections.abc import Iterable
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Tuple
 
 from hypernodes.ir.annotations import field_hints
 
@@ -123,7 +123,12 @@ def _has(cls: type, name: str) -> bool:
     for base in cls.__mro__:
         if name in vars(base):
             return vars(base)[name] is not None  # as in `__hash__ = None`
-    return any(name in field_hints(base) for base in cls.__mro__)  # a field that holds a callable
+    # A field that holds a callable, or what a constructor sets.
+    return any(name in field_hints(base) or name in _names_in(vars(base).get("__init__")) for base in cls.__mro__)
+
+
+def _names_in(fn: object) -> Tuple[str, ...]:
+    return getattr(getattr(fn, "__code__", None), "co_names", ())
 
 
 def _is_opaque(cls: type) -> bool:

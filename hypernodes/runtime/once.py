@@ -152,7 +152,7 @@ def endless(value: Any) -> bool:
     return False
 
 
-_WALKS = (type(iter(())), type(iter([])))
+_WALKS: Sequence[type] = (type(iter(())), type(iter([])))
 
 
 def _held(value: Any) -> List[Any]:

@@ -64,6 +64,16 @@ def test_two_outputs_of_one_name(inner):
     assert Pipeline(nodes=[swapped]).run({"left": 1, "right": 2}) == {"scaled": (1, 2), "pair": 20}
 
 
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [("input_mapping", {5: "left"}), ("output_mapping", {"pair": ["a"]}), ("output_mapping", {"pair": None})],
+)
+def test_outer_names_that_are_none(inner, option, given):
+    with pytest.raises(OptionError, match="is no name; pass a dict of") as caught:
+        inner.as_node(**{option: given})
+    assert caught.value.option == option
+
+
 def test_a_mapping_beside_items_that_are_spread(inner):
     for mapping, axis, meant in [({"lefts": "left"}, "left", "lefts"), ({"a": "left"}, "rights", "right")]:
         with pytest.raises(UnknownNameError) as caught:

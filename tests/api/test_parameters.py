@@ -237,6 +237,14 @@ class Model:
     def patched(self, x, getcwd):
         return x
 
+    @functools.singledispatchmethod
+    def by_type(self, x, by=1):
+        return x, by
+
+    @by_type.register(int)
+    def by_number(self, x, by=1):
+        return "number", by
+
 
 @pytest.mark.parametrize(
     ("name", "parameters", "inputs", "output"),
@@ -245,6 +253,8 @@ class Model:
         ("tripled", ["x", "*by=3"], {"x": 1}, 3),
         ("cached", ["x"], {"x": 1}, 1),
         ("patched", ["x"], {"x": 1}, 1),
+        ("by_type", ["x", "by=1"], {"x": 1}, ("number", 1)),
+        ("by_type", ["x", "by=1"], {"x": "a", "by": 2}, ("a", 2)),
     ],
 )
 def test_a_bound_method_is_without_what_is_bound(name, parameters, inputs, output):

@@ -164,6 +164,16 @@ class WithField:
     size: Callable[[], int]
 
 
+class WithSet:
+    def __init__(self) -> None:
+        self.size = len
+
+
+class AlsoSet(WithSet):
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class Proxy:
     def __getattr__(self, name): ...
 
@@ -596,6 +606,8 @@ FIT = [
     (Proxy, Sized),  # gets its attributes as it runs
     (Boxed, Sized),
     (WithField, Sized),
+    (WithSet, Sized),
+    (AlsoSet, Sized),
     (Plain, Named),  # attributes may be set anywhere
     (types.ModuleType, Sized),
     (Plain, again("Plain")),

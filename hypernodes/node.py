@@ -18,7 +18,7 @@ import attrs
 from hypernodes.asking import normal
 from hypernodes.errors import NodeDefinitionError
 from hypernodes.ir.graph import DEFAULT_POLICY, Call, Policy, Use, Value
-from hypernodes.ir.types import UNKNOWN, awaited, hints, show, tuple_elements
+from hypernodes.ir.types import UNKNOWN, awaited, hints, or_none, show, tuple_elements
 from hypernodes.parameters import Parameter, parameters_of, signature_of
 from hypernodes.policy import policy
 
@@ -104,12 +104,7 @@ class Node(Generic[P, R]):
     def declare(self) -> Call:
         """Return this node as an operation whose reads are still only names."""
         types = hints(self.fn)
-        uses = tuple(
-            [
-                Use(p.name, p.placeholder, types.get(p.name, UNKNOWN), p.optional, p.keyword, p.positional, p.default)
-                for p in self.parameters
-            ]
-        )
+        uses = tuple([_use(p, types.get(p.name, UNKNOWN)) for p in self.parameters])
         returned = awaited(types.get("return", UNKNOWN))
         unpack = not isinstance(self.output_name, str)
         results: Tuple[Value, ...]
@@ -223,6 +218,11 @@ def node(
         )
 
     return decorate
+
+
+def _use(p: Parameter, declared: object) -> Use:
+    wanted = or_none(declared) if p.default is None else declared
+    return Use(p.name, p.placeholder, wanted, p.optional, p.keyword, p.positional, p.default)
 
 
 def _check_callable(fn: object, label: str) -> None:

@@ -195,6 +195,18 @@ def awaited(tp: Any) -> object:
     return tp
 
 
+def or_none(tp: Any) -> object:
+    """Return the type of a parameter whose default is None: that value will do as well, whatever is declared."""
+    if tp is UNKNOWN or tp is typing.Any:
+        return tp
+    try:
+        form = form_of(tp)
+        members = (*form.members, None) if isinstance(form, OneOf) else (tp, None)
+        return Union[members]
+    except Exception:  # no type, for typing
+        return tp
+
+
 def show(tp: object) -> str:
     """Return the text of a type, the same on every Python: ``list[str]``, ``int | None``, ``?`` for UNKNOWN.
 

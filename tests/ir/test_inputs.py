@@ -161,3 +161,26 @@ def test_a_forgotten_map_over_is_recognised():
     assert caught.value.hint == ""
     assert "Protocol" in str(caught.value)
     assert "type_check=False" in str(caught.value)
+
+
+def number_or_not(x: int = None): ...  # noqa: RUF013
+
+
+def text_or_not(x: str = None): ...  # noqa: RUF013
+
+
+def kind_or_not(x: Union[str, bytes] = None): ...  # noqa: RUF013
+
+
+def maybe(q) -> Optional[int]: ...
+
+
+def test_a_default_of_none_lets_none_pass():
+    both = Pipeline(nodes=[node("a")(number_or_not), node("b")(text_or_not)])
+    assert both.run({}) == {"a": None, "b": None}
+    for fn, shown in ((number_or_not, "int | None"), (text_or_not, "str | None"), (kind_or_not, "str | bytes | None")):
+        assert show(Pipeline(nodes=[node("a")(fn)]).graph.inputs[0].value.type) == shown
+    made = node("x")(maybe)
+    assert Pipeline(nodes=[made, node("a")(number_or_not)], type_check="strict").run({"q": 1}, "a") == {"a": None}
+    with pytest.raises(TypeMismatchError):
+        Pipeline(nodes=[made, node("a")(text_or_not)], type_check="strict")

@@ -110,14 +110,15 @@ class StreamLengthError(MapLengthError):
 
 @attrs.define(eq=False)
 class ReadOnceError(HyperNodesError, TypeError):
-    """A value that can be read once, has several readers, and cannot be listed for them."""
+    """A value that can be read once, has several readers or is mapped over, and cannot be listed for them."""
 
     subject: str
     given: str
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.subject} is {self.given}, which can be read once, and several read it\n  fix: {self.fix}"
+        needed = "which can be read once, and several readers, or a map, need a list of it"
+        return f"{self.subject} is {self.given}, {needed}\n  fix: {self.fix}"
 
 
 @attrs.define(eq=False)

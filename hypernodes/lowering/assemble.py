@@ -12,7 +12,7 @@ from hypernodes.lowering.defaults import spread_name
 from hypernodes.lowering.fuse import Group
 from hypernodes.lowering.last_use import Freed, last_uses
 from hypernodes.lowering.plan import Argument, Axis, Bundle, MapStep, Options, Plan, PlanStep, Slot, SpreadInput, Step
-from hypernodes.lowering.readers import NOBODY, cells_read_again, may_make_stream, read_again
+from hypernodes.lowering.readers import NOBODY, cells_read_again, mapped_over, may_make_stream, read_again
 from hypernodes.lowering.waves import Flow, flow
 from hypernodes.lowering.widths import Width
 
@@ -70,6 +70,7 @@ def assemble(
         index: body(op, cells_read_again(op, again)) for index, op in enumerate(operations) if isinstance(op, MapOver)
     }
     shared = {slot_of[name] for name in again}
+    listed = shared.union([slot_of[name] for name in mapped_over(graph)])
     weights = [1 + bodies[index][0].critical_path if index in bodies else 1 for index in range(len(operations))]
     links = flow(groups, reads, results, weights, ordered)
     freed = last_uses(groups, reads, results, set(outputs), len(inputs), ordered)
@@ -82,14 +83,14 @@ def assemble(
             operation = operations[index]
             frees = freed.by_step.get(index, ())
             if type(operation) is Call:
-                steps.append(_step(operation, reads[index], results[index], frees, shared))
+                steps.append(_step(operation, reads[index], results[index], frees, listed))
             else:
                 assert isinstance(operation, MapOver)
                 steps.append(_map_step(operation, reads[index], results[index], frees, *bodies[index]))
         bundles.append(_bundle(number, group, steps, reads, results, links, freed, outputs, asked))
     slots = tuple([Slot(name, tp, freed.by_bundle.get(index)) for index, (name, tp) in enumerate(names)])
-    listed = tuple([slot for slot in inputs if slot in shared])
-    return Plan(graph.name, options, depth, slots, inputs, tuple(bundles), links.waves, outputs, listed)
+    inputs_again = tuple([slot for slot in inputs if slot in shared])
+    return Plan(graph.name, options, depth, slots, inputs, tuple(bundles), links.waves, outputs, inputs_again)
 
 
 def _bundle(

@@ -65,7 +65,7 @@ class Argument(msgspec.Struct, frozen=True):
 class Step(msgspec.Struct, frozen=True):
     """One call: reads slots, defines slots, and frees those that no later step of the frame reads.
 
-    A stream of items in a result of `read_again` has several readers, and is listed for them.
+    A stream of items in a result of `read_again` has several readers, or a map reads it to its end: it is listed.
     """
 
     name: str

@@ -43,6 +43,12 @@ def read_again(graph: Graph, outside: AbstractSet[str] = NOBODY) -> Set[str]:
     return again
 
 
+def mapped_over(graph: Graph) -> Set[str]:
+    """Return the names of the values whose items maps read: all of them, so that a list may be made where they are."""
+    maps = [operation for operation in graph.operations if isinstance(operation, MapOver)]
+    return {use.value.name for operation in maps for use in operation.uses if use.parameter in operation.axes}
+
+
 def _by_several(operation: Operation) -> AbstractSet[str]:
     """Return the parameters whose values are read more than once by one operation."""
     if isinstance(operation, MapOver):

@@ -42,11 +42,19 @@ def place_of(task: Task) -> Place:
 
 def in_items(task: Task, error: BaseException) -> BaseException:
     """Return `error` with the items around the task added to its trail."""
-    frame = task.frame
-    while isinstance(error, StepFailed) and frame.map_run is not None:
-        error.trail.append((frame.map_run.step, frame.index, frame.slots))
+    return _in_items_of(task.frame, error) if isinstance(error, StepFailed) else error
+
+
+def at_map(map_step: MapStep, frame: Frame, error: BaseException) -> StepFailed:
+    """Return the failure of a map of `frame` that could not read its values, or an item of them."""
+    return _in_items_of(frame, StepFailed(map_step.results[0] if map_step.results else 0, error))
+
+
+def _in_items_of(frame: Frame, failed: StepFailed) -> StepFailed:
+    while frame.map_run is not None:
+        failed.trail.append((frame.map_run.step, frame.index, frame.slots))
         frame = frame.map_run.frame
-    return error
+    return failed
 
 
 def located_task(task: Task, error: BaseException) -> BaseException:

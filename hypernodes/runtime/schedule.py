@@ -25,6 +25,7 @@ from hypernodes.runtime.frames import BundleTask, Chunk, Frame, Item, MapRun, Ta
 from hypernodes.runtime.interpreter import Slots, is_exception
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.maps import Listener
+from hypernodes.runtime.places import at_map
 from hypernodes.runtime.queues import MapQueue
 
 
@@ -296,7 +297,10 @@ class Schedule:
             return
         # What remains behind this map counts for every bundle in it.
         base = frame.base + linked.ranks[bundle] - body.length
-        map_run = MapRun(frame, bundle, step, body, base)
+        try:
+            map_run = MapRun(frame, bundle, step, body, base)
+        except BaseException as error:
+            raise at_map(step, frame, error) from None
         total: Optional[int] = map_run.total
         if self._feed is not None and frame is self.root:
             self._feed.attach(map_run)
@@ -314,7 +318,10 @@ class Schedule:
         index = map_run.next
         map_run.next = index + 1
         map_run.running += 1
-        map_run.linked.fill(slots, next(map_run.rows), index)
+        try:
+            map_run.linked.fill(slots, next(map_run.rows), index)
+        except BaseException as error:
+            raise at_map(map_run.step, map_run.frame, error) from None
         if self._listener is not None:
             self._listener.item_started(slots, index)
         return slots, index

@@ -7,6 +7,7 @@ from typing import List
 
 import pytest
 from graphs import PAIRS, ids
+from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import (
@@ -92,6 +93,21 @@ def test_a_near_miss_without_a_mapping_is_spread_and_the_run_says_what_was_meant
         outer.run({"texts": [{"texts": "a"}]})
     with pytest.raises(MissingInputError, match="needs 'text'"):
         outer.run({"texts": [{}]})
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_a_map_that_cannot_read_its_values_says_where(pair, backends):
+    single = Pipeline(nodes=[node("length")(lambda text: len(text))], name="single")
+    over = single.as_node(input_mapping={"texts": "text"}, map_over="texts")
+    middle = Pipeline(nodes=[over], name="middle")
+    outer = Pipeline(nodes=[middle.as_node(map_over="texts")], name="outer", backend=backends(pair))
+    with pytest.raises(MapInputError) as caught:
+        outer.run({"texts": [["a"], 5]})
+    assert notes_of(caught.value)[-1] == "map 'single' over text in pipeline 'outer.middle', item 1"
+    one = Pipeline(nodes=[over], name="one", backend=backends(pair))
+    with pytest.raises(MapInputError) as caught:
+        one.run({"texts": None})
+    assert notes_of(caught.value)[-1] == "map 'single' over text in pipeline 'one'"
 
 
 # -- one outer name for several inputs --------------------------------------------------------------------------------

@@ -334,10 +334,11 @@ def test_a_map_over_what_has_no_end_is_refused(make):
         lambda: one.stream({"x": make()}, "x", "product"),
         lambda: one.astream({"x": make()}, "x", "product"),
         lambda: Pipeline(nodes=[nested]).run({"xs": make()}),
-        lambda: Pipeline(nodes=[node("xs")(make), nested], backend=LocalBackend("threaded")).run({}, "y"),
     ):
         with pytest.raises(MapInputError, match=r"cannot map over 'xs?', which is an endless \w+\n  fix: cut it"):
             run()
+    with pytest.raises(ReadOnceError, match="output 'xs' of node 'make' is an endless"):
+        Pipeline(nodes=[node("xs", name="make")(make), nested]).run({}, "y")
     with contextlib.closing(one.stream({"x": make()}, "x")) as stream:
         assert next(stream)[0] == 0
 
@@ -346,6 +347,20 @@ def test_a_map_over_what_has_no_end_is_refused(make):
 def test_what_ends_is_read(make):
     assert len(Pipeline(nodes=[node("y")(lambda x: x)]).map({"x": make()}, "x")["y"]) == 3
     assert Pipeline(nodes=READERS).run({"rows": make()}, "c")["c"] == (list(make()), list(make()))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_what_a_map_reads_is_listed_where_it_was_made(pair, backends):
+    """No process has to be crossed with a generator, and none of its code runs while the run waits for it."""
+    each = Pipeline(nodes=[node("y")(lambda x: 2 * x)], name="each").as_node(input_mapping={"xs": "x"}, map_over="xs")
+    total = node("total")(lambda y: sum(y))
+    pipeline = Pipeline(nodes=[node("xs", name="make")(generator), each, total], backend=backends(pair))
+    assert pipeline.run({"n": 3}, "y") == {"y": [0, 2, 4]}
+    assert pipeline.map({"n": [2, 3]}, "n", output_name="total") == {"total": [2, 6]}
+    broken = Pipeline(nodes=[node("xs", name="make")(failing), each, total], name="p", backend=backends(pair))
+    with pytest.raises(OSError, match="cut off") as caught:
+        broken.run({"n": 3}, "total")
+    assert notes_of(caught.value)[-1] == "node 'make' of pipeline 'p', inputs n=3"
 
 
 @pytest.mark.parametrize("pair", [("parallel", "sequential"), ("sequential", "parallel")], ids=ids)

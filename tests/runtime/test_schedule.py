@@ -13,7 +13,7 @@ from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import PROCESS, THREAD
 from hypernodes.runtime.feed import Feed
 from hypernodes.runtime.frames import Chunk
-from hypernodes.runtime.interpreter import execute
+from hypernodes.runtime.interpreter import StepFailed, execute
 from hypernodes.runtime.linked import LinkedPlan
 from hypernodes.runtime.schedule import Schedule
 from hypernodes.runtime.services import Services
@@ -212,7 +212,8 @@ def test_a_value_that_cannot_be_mapped_over_fails_the_run():
     assert driver.schedule.done
     ((where, fault),) = driver.schedule.failures
     assert where is None
-    assert isinstance(fault, MapInputError)
+    assert isinstance(fault, StepFailed)
+    assert isinstance(fault.error, MapInputError)
 
 
 def test_a_straight_process_map_is_taken_in_chunks():

@@ -190,8 +190,8 @@ def _wrapped(fn: Any) -> Any:
 
 
 def _dispatches_methods(fn: object) -> bool:
-    """Tell what `functools.singledispatchmethod` makes of a bound method: a function around one that is not bound."""
-    made_by = getattr(_facts(fn).get("register"), "__self__", None)
+    """Tell what `functools.singledispatchmethod` makes of a bound method: a callable around one that is not bound."""
+    made_by = getattr(getattr(fn, "register", None), "__self__", None)
     return isinstance(made_by, functools.singledispatchmethod) and not isinstance(made_by.func, staticmethod)
 
 

@@ -302,7 +302,8 @@ def test_relative_entries_of_the_module_path_are_what_they_meant(tmp_path):
             del sys.path[:3]
             os.chdir("elsewhere")
             print(pipeline.map({"x": [1]}, "x")["a"])
-            os.rmdir("../elsewhere")  # now it means nothing
+            if sys.version_info[:3] != (3, 13, 0):  # which cannot import socket where there is no directory
+                os.rmdir("../elsewhere")  # now it means nothing
             sys.path[:0] = [""]
             del sys.argv  # as in a program that embeds Python
             print(doubled())

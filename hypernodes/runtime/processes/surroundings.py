@@ -10,7 +10,7 @@ import contextvars
 import os
 import pickle
 import sys
-from typing import Any, Dict, List, Optional, Tuple, cast
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, cast
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, loads
@@ -32,17 +32,19 @@ NATIVE_THREADS = (
 OWN = "hypernodes."
 """How the names of our own context variables begin, which say what encloses a step in this process."""
 
-_Packed = Tuple[
-    str,
-    List[str],
-    Dict[str, str],
-    List[bytes],
-    Sources,
-    Tuple[Dict[str, bytes], bytes],
-    Tuple[Any, ...],
-    Tuple[Any, ...],
-    Optional[str],
-]
+
+class _Packed(NamedTuple):
+    """What travels; it is sent as a plain tuple, which any worker reads before it has the caller's modules."""
+
+    directory: str
+    path: List[str]
+    environment: Dict[str, str]
+    variables: List[bytes]
+    sources: Sources
+    libraries: Tuple[Dict[str, bytes], bytes]
+    interpreter: Tuple[Any, ...]
+    audience: Tuple[Any, ...]
+    start_method: Optional[str]
 
 
 _guard = Guard()
@@ -80,8 +82,8 @@ def pack(context: contextvars.Context, threads: Optional[int], sources: Sources)
     # In a context like that of the run, where libraries may keep what they keep; a look at it may leave a trace.
     kept, own = context.copy().run(lambda: (libraries.packed(), tuple(interpreter.kept())))
     audience = tuple(hearing.audience())
-    packed: _Packed = (directory, module_path(), environment, variables, sources, kept, own, audience, start_method())
-    return pickle.dumps(packed, 5)
+    packed = _Packed(directory, module_path(), environment, variables, sources, kept, own, audience, start_method())
+    return pickle.dumps(tuple(packed), 5)
 
 
 def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
@@ -92,13 +94,13 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
     ChangedModules
         As `check_modules`.
     """
-    packed: _Packed = pickle.loads(data)
-    directory, path, environment, variables, sources, kept, own, audience, method = packed
-    check_modules(sources)
+    packed = _Packed(*pickle.loads(data))
+    directory, environment, method = packed.directory, packed.environment, packed.start_method
+    check_modules(packed.sources)
     if directory and directory != _directory():
         os.chdir(directory)
-    if sys.path != path:
-        sys.path[:] = path
+    if sys.path != packed.path:
+        sys.path[:] = packed.path
     moved = os.environ.get("TZ") != environment.get("TZ")
     for name in set(os.environ) - set(environment):
         del os.environ[name]
@@ -111,18 +113,18 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         multiprocessing.set_start_method(method, force=True)
     if moved:
         interpreter.set_time_zone()
-    interpreter.keep(interpreter.Kept(*own))
-    telling.follow(telling.Audience(*audience))
+    interpreter.keep(interpreter.Kept(*packed.interpreter))
+    telling.follow(telling.Audience(*packed.audience))
     context = contextvars.Context()
-    for entry in variables:
+    for entry in packed.variables:
         try:
             variable, value = cast("Tuple[contextvars.ContextVar[Any], Any]", loads(entry))
         except Exception:
             # A class that only the parent can import; a node that needed it would fail on its own import as well.
             continue
         context.run(variable.set, value)
-    context.run(libraries.adopt, *kept)
-    return context, sources
+    context.run(libraries.adopt, *packed.libraries)
+    return context, packed.sources
 
 
 def check_modules(sources: Sources) -> None:

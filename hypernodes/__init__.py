@@ -15,18 +15,18 @@ from hypernodes.node import Node, node
 
 if TYPE_CHECKING:
     from hypernodes.backends.local import LocalBackend
-    from hypernodes.backends.plans import ExecutionPlan
     from hypernodes.errors import HyperNodesError
     from hypernodes.events.callbacks import CallbackContext, PipelineCallback
     from hypernodes.nesting import PipelineNode
     from hypernodes.pipeline import Pipeline
     from hypernodes.results import MapResult, RunResult
-    from hypernodes.runtime.cells import Failure
+    from hypernodes.runtime.bundle.failure import Failure
+    from hypernodes.views.execution_plan import ExecutionPlan
 
 _HOMES = {
     "CallbackContext": "hypernodes.events.callbacks",
-    "ExecutionPlan": "hypernodes.backends.plans",
-    "Failure": "hypernodes.runtime.cells",
+    "ExecutionPlan": "hypernodes.views.execution_plan",
+    "Failure": "hypernodes.runtime.bundle.failure",
     "HyperNodesError": "hypernodes.errors",
     "LocalBackend": "hypernodes.backends.local",
     "MapResult": "hypernodes.results",

@@ -10,9 +10,9 @@ from hypernodes.asking import Names
 from hypernodes.errors import RetryError
 from hypernodes.records import evolve
 from hypernodes.results import MapResult, RunResult
-from hypernodes.runtime.cells import FailedColumn, Failure, column_of, renumbered
-from hypernodes.runtime.maps import columns_of, rows_of
-from hypernodes.runtime.once import STREAMS
+from hypernodes.runtime.bundle.failure import FailedColumn, Failure, column_of, renumbered
+from hypernodes.runtime.bundle.maps import columns_of, rows_of
+from hypernodes.runtime.bundle.once import STREAMS
 
 if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline

@@ -24,7 +24,6 @@ from typing import (
 from hypernodes import collection
 from hypernodes.asking import Names, check_names, given_inputs, named, names_of
 from hypernodes.backends.local import LocalBackend
-from hypernodes.backends.plans import ExecutionPlan
 from hypernodes.collecting import MapItems, map_result, run_result
 from hypernodes.errors import OptionError, PipelineDefinitionError
 from hypernodes.events.callbacks import PipelineCallback
@@ -36,6 +35,7 @@ from hypernodes.plan_cache import PlanCache
 from hypernodes.request import Request
 from hypernodes.results import MapResult, RunResult
 from hypernodes.settings import Adjustable, Settings, checked_backend, checked_callbacks
+from hypernodes.views.execution_plan import ExecutionPlan
 
 Inputs = Mapping[str, Any]
 # In quotes: before Python 3.10 a Generic without a real ParamSpec takes no `...`.

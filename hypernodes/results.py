@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, TypeVar
 
 from hypernodes.errors import RetryError
-from hypernodes.runtime.cells import Failure, failures_in
+from hypernodes.runtime.bundle.failure import Failure, failures_in
 
 Result = TypeVar("Result")
 

@@ -140,20 +140,20 @@ class LocalBackend:
                 "function, or leave out the timeout",
             )
 
-    def courier(self) -> Any:
-        """Return what carries the parcels of one run to worker processes."""
+    def transport(self) -> Any:
+        """Return what carries the requests of one run to worker processes."""
         # Imported at the first parallel run: what processes need costs more to import than all the rest. This first of
         # all, as it may be the import of the rest that leads here.
         from hypernodes.runtime.processes import role
 
         role.check()
-        from hypernodes.runtime.processes.couriers import PoolCourier
-        from hypernodes.runtime.processes.executors import ExecutorCourier
+        from hypernodes.runtime.processes.executor_transport import ExecutorTransport
         from hypernodes.runtime.processes.pool import WorkerPool
+        from hypernodes.runtime.processes.transports import PoolTransport
         from hypernodes.runtime.processes.worker import server
 
         if self._executor is not None and is_remote(self._executor):
-            return ExecutorCourier(self._executor, self.max_workers)
+            return ExecutorTransport(self._executor, self.max_workers)
         with _guard:
             if self._closed:
                 raise ClosedError("this LocalBackend")
@@ -164,7 +164,7 @@ class LocalBackend:
                 self._pool = WorkerPool(size, server(size))
                 # Together, numerical libraries in the workers start one thread for each core.
                 self._native_threads = max(1, cores // size)
-            return PoolCourier(self._pool, self._native_threads)
+            return PoolTransport(self._pool, self._native_threads)
 
     def close(self) -> None:
         """End the worker processes, if any were started; the executor that was passed in stays as it is."""

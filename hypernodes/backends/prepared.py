@@ -28,27 +28,28 @@ from typing import (
 from hypernodes import collection
 from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import PlanInputsError
+from hypernodes.errors.notes import add_note, passable, said, short
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.dispatch import Dispatcher
 from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import INLINE, PROCESS, Hosted, MapStep, Plan, Step
-from hypernodes.runtime.arun import arun_plan
-from hypernodes.runtime.astream import astream_plan
-from hypernodes.runtime.collect import Collector
-from hypernodes.runtime.faults import add_note, located, passable, said, short, steps_of
-from hypernodes.runtime.feed import Delivery
-from hypernodes.runtime.interpreter import Slots, StepFailed
-from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.maps import Listener
-from hypernodes.runtime.observe import Locator, Observer, Scene, nested_run, silent, step_counts
-from hypernodes.runtime.once import STREAMS, listed
-from hypernodes.runtime.places import located_task
-from hypernodes.runtime.run import Failures, Resources, SlotZero, run_plan
-from hypernodes.runtime.services import LATER, Services
-from hypernodes.runtime.sources import rows_to_astream, rows_to_stream
-from hypernodes.runtime.stops import Stoppable, enclosing
-from hypernodes.runtime.stream import stream_plan
+from hypernodes.runtime.bundle.cancellation import Stoppable, enclosing
+from hypernodes.runtime.bundle.collect import Collector
+from hypernodes.runtime.bundle.faults import located, steps_of
+from hypernodes.runtime.bundle.interpreter import Slots, StepFailed
+from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.bundle.maps import Listener
+from hypernodes.runtime.bundle.observe import Locator, Observer, Scene, nested_run, silent, step_counts
+from hypernodes.runtime.bundle.once import STREAMS, listed
+from hypernodes.runtime.drivers.arun import arun_plan
+from hypernodes.runtime.drivers.astream import astream_plan
+from hypernodes.runtime.drivers.run import Failures, Resources, SlotZero, run_plan
+from hypernodes.runtime.drivers.services import LATER, Services
+from hypernodes.runtime.drivers.sources import rows_to_astream, rows_to_stream
+from hypernodes.runtime.drivers.stream import stream_plan
+from hypernodes.runtime.schedule.feed import Delivery
+from hypernodes.runtime.schedule.places import located_task
 
 Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
 
@@ -218,9 +219,9 @@ class Prepared:
 
     def _resources(self, listener: Optional[Listener], events: Optional[Callable[[Any], None]]) -> Resources:
         backend = self.backend
-        courier = backend.courier if PROCESS in self.linked.placements_used else None
+        transport = backend.transport if PROCESS in self.linked.placements_used else None
         return Resources(
-            backend.max_workers, backend.thread_executor(), courier, backend.worker_retries, listener, events
+            backend.max_workers, backend.thread_executor(), transport, backend.worker_retries, listener, events
         )
 
     def _open(self, inputs: Mapping[str, Any]) -> _Opened:

@@ -272,11 +272,6 @@ class Plan:
         """Steps on the longest chain of bundles."""
         return max([bundle.rank for bundle in self.bundles], default=0)
 
-    def __str__(self) -> str:
-        from hypernodes.lowering.text import plan_text
-
-        return plan_text(self)
-
 
 def is_timed(bundle: Bundle) -> bool:
     """Return whether the process that runs a bundle may have to be killed for a timeout."""

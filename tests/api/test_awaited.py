@@ -14,7 +14,7 @@ from observing import notes_of
 
 from hypernodes import Pipeline, PipelineCallback, node
 from hypernodes.errors import NodeTimeoutError, TypeMismatchError
-from hypernodes.runtime import awaiting
+from hypernodes.runtime.bundle import awaiting
 
 
 async def add(x, by=1):

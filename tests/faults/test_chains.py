@@ -11,7 +11,7 @@ import pytest
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.runtime.processes.failures import RemoteError, RemoteTraceback, portable, received
+from hypernodes.pickling.exceptions import RemoteError, RemoteTraceback, portable, received
 
 PAIRS = [
     ("sequential", "sequential"),

@@ -23,7 +23,7 @@ from observing import notes_of
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.errors import NotPicklableError
-from hypernodes.runtime.processes.failures import RemoteError, RemoteTraceback
+from hypernodes.pickling.exceptions import RemoteError, RemoteTraceback
 
 groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
 

@@ -142,7 +142,7 @@ def test_ctrl_c_while_workers_start(pair, tmp_path):
         nodes = [node(name)(sleep) for name in "abcd"]
         with LocalBackend(*{pair!r}, max_workers=4) as backend:
             pipe = Pipeline(nodes=nodes, backend=backend)
-            backend.courier().close()  # an interrupted import warns of the file that it leaves open
+            backend.transport().close()  # an interrupted import warns of the file that it leaves open
             for delay in (0.001, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3):
                 timer = threading.Timer(delay, os.killpg, (0, signal.SIGINT))
                 try:

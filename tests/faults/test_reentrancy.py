@@ -271,7 +271,7 @@ def test_forks_at_any_moment_of_other_threads(tmp_path):
             if not child:
                 signal.alarm(30)
                 with LocalBackend("parallel", "threaded", max_workers=2) as backend:
-                    backend.courier().close()
+                    backend.transport().close()
                 pipe = Pipeline(nodes=[node("y")(where)], backend=LocalBackend("threaded", "threaded"))
                 assert pipe.map({"x": [1, 2]}, "x")["y"] == [os.getpid()] * 2
                 os._exit(5 if gc.isenabled() else 6)

@@ -311,7 +311,7 @@ def test_relative_entries_of_the_module_path_are_what_they_meant(tmp_path):
     assert said(tmp_path, text) == "[2]\n[2, 4]\n"
 
 
-# -- odd surroundings -------------------------------------------------------------------------------------------------
+# -- odd environments ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_a_node_may_use_multiprocessing(method, tmp_path):
         """
         import atexit
         atexit.register(lambda: print(doubled()))
-        import hypernodes.runtime.processes.couriers
+        import hypernodes.runtime.processes.transports
         """,
         """
         import atexit
@@ -458,7 +458,7 @@ def test_greenlets_share_workers(when, tmp_path):
                 gevent.joinall(jobs, raise_error=True)
                 print([job.value for job in jobs])
     """
-    first = "import hypernodes.runtime.processes.couriers\n" if when == "after" else ""
+    first = "import hypernodes.runtime.processes.transports\n" if when == "after" else ""
     with Program(tmp_path, first + patch, text) as program:
         status, out, err = program.finish()
     assert (status, err) == (0, "")

@@ -17,9 +17,9 @@ from hypernodes.lowering.last_use import Freed, last_uses
 from hypernodes.lowering.placement import place_frame
 from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, THREAD, MapStep, Options
 from hypernodes.lowering.prune import prune
-from hypernodes.lowering.text import ranges
 from hypernodes.lowering.waves import Flow, flow
 from hypernodes.lowering.widths import map_width
+from hypernodes.views.text import plan_text, ranges
 
 
 def fn(*values: object, **named: object) -> object:
@@ -438,12 +438,12 @@ def test_equal_graphs_have_equal_plans():
     """Functions are compared by identity, so a plan can be a key, and a test can write down the one it expects."""
     assert lowered("async", "threaded") == lowered("async", "threaded")
     assert lowered("async", "threaded") != lowered("threaded", "threaded")
-    assert str(lowered("threaded", "async")) == str(lowered("threaded", "async"))
+    assert plan_text(lowered("threaded", "async")) == plan_text(lowered("threaded", "async"))
 
 
 def test_what_is_printed_says_where_every_slot_is_freed():
     plan = lowered("threaded", "threaded")
-    text = str(plan)
+    text = plan_text(plan)
     for frame in (plan, plan.bundles[1].steps[0].body):
         for number, slot in enumerate(frame.slots):
             if slot.freed_by is not None:
@@ -472,7 +472,7 @@ def test_a_long_list_has_a_member_to_a_line():
     """A diff of two plans then shows the member that changed, and no line grows with the graph."""
     many = " ".join(f"value_number_{i}" for i in range(12))
     reads = many.split()
-    text = str(lower(graph("x", [call(many, "x"), call("z", *reads)], "z"), Options("threaded", "sequential", 2)))
+    text = plan_text(lower(graph("x", [call(many, "x"), call("z", *reads)], "z"), Options("threaded", "sequential", 2)))
     assert max(map(len, text.splitlines())) <= 100
     assert "      value_number_3%5," in text.splitlines()
     assert "      value_number_3%5" in text.splitlines()

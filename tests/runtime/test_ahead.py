@@ -15,7 +15,7 @@ import pytest
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import WorkerDiedError
 from hypernodes.runtime.processes import chunks
-from hypernodes.runtime.processes.couriers import PoolCourier
+from hypernodes.runtime.processes.transports import PoolTransport
 
 ITEMS = 4000
 
@@ -34,17 +34,17 @@ def work(x, bad, how):
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Of all parcels for which no worker was free whether one was sent ahead, with small chunks."""
+    """Of all requests for which no worker was free whether one was sent ahead, with small chunks."""
     monkeypatch.setattr(chunks, "TARGET_SECONDS", 0.0005)
     monkeypatch.setattr(chunks, "LEAST_SECONDS", 0.0001)
     counted = []
-    sent_ahead = PoolCourier._sent_ahead
+    sent_ahead = PoolTransport._sent_ahead
 
-    def noted(courier, parcel):
-        counted.append(sent_ahead(courier, parcel))
+    def noted(transport, request):
+        counted.append(sent_ahead(transport, request))
         return counted[-1]
 
-    monkeypatch.setattr(PoolCourier, "_sent_ahead", noted)
+    monkeypatch.setattr(PoolTransport, "_sent_ahead", noted)
     return counted
 
 

@@ -22,7 +22,7 @@ from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.pickling import loads
 from hypernodes.runtime.processes import channel, memory
 from hypernodes.runtime.processes.memory import LARGE, MAPPED_FROM, Segment, lifted, pack, take
-from hypernodes.runtime.processes.wire import ParcelHeader, decode_answer, encode
+from hypernodes.runtime.processes.wire import RequestHeader, decode_response, encode
 
 try:
     import numpy as np
@@ -615,8 +615,8 @@ def test_idle_workers_hold_nothing(fn):
         assert workers
         for worker in workers:
             # An answer says that whatever was sent before has been read. This asks for a part that nobody has.
-            worker.send(encode(ParcelHeader("unknown", "", [], [], [0])), b"")
-            assert decode_answer(worker.receive()[0]).missing == ["unknown"]
+            worker.send(encode(RequestHeader("unknown", "", [], [], [0])), b"")
+            assert decode_response(worker.receive()[0]).missing == ["unknown"]
             assert [link for link in links(worker.pid) if "memfd:hypernodes" in link] == []
             with open(f"/proc/{worker.pid}/maps") as maps:
                 assert "memfd" not in maps.read()

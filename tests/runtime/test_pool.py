@@ -23,7 +23,7 @@ from runtime import pool_targets
 from runtime.pool_targets import echo, obey
 
 from hypernodes.errors import ClosedError
-from hypernodes.runtime.processes import channel, process, turns
+from hypernodes.runtime.processes import channel, fair_share, process
 from hypernodes.runtime.processes.pool import WorkerGone, WorkerPool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -251,8 +251,8 @@ def test_first_come_first_served(event):
 
 def test_who_does_not_come_loses_the_turn(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(turns.time, "monotonic", lambda: clock[0])
-    order, absent, present = turns.Turns(), Bell(), Bell()
+    monkeypatch.setattr(fair_share.time, "monotonic", lambda: clock[0])
+    order, absent, present = fair_share.FairShare(), Bell(), Bell()
     order.ask(absent)
     order.ask(present)
     clock[0] += 1000

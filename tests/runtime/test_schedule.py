@@ -11,12 +11,12 @@ from hypernodes.errors import MapInputError
 from hypernodes.ir.build import mapped
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import PROCESS, THREAD
-from hypernodes.runtime.feed import Feed
-from hypernodes.runtime.frames import Chunk
-from hypernodes.runtime.interpreter import StepFailed, execute
-from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.schedule import Schedule
-from hypernodes.runtime.services import Services
+from hypernodes.runtime.bundle.interpreter import StepFailed, execute
+from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.drivers.services import Services
+from hypernodes.runtime.schedule.feed import Feed
+from hypernodes.runtime.schedule.frames import Chunk
+from hypernodes.runtime.schedule.schedule import Schedule
 
 
 class Driver:

@@ -17,7 +17,7 @@ import warnings
 from typing import Any, Dict, Iterator, List, Optional, Tuple, cast
 
 from hypernodes.pickling import loads
-from hypernodes.runtime.processes.failures import received
+from hypernodes.pickling.exceptions import received
 from hypernodes.runtime.processes.telling import (
     ERR,
     ERR_BYTES,

@@ -1,4 +1,4 @@
-"""Shipments in, the parts and rows of their parcels out.
+"""Shipments in, the parts and rows of their requests out.
 
 What the items of a map share is packed once for all of them. Large buffers go into memory that workers map (`memory`),
 and everything that does not pickle is named as the user knows it.
@@ -13,56 +13,56 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Bundle, MapStep, reader_of
 from hypernodes.pickling import dumps
-from hypernodes.runtime.frames import Chunk, MapRun, Task
-from hypernodes.runtime.interpreter import Slots
+from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.processes.memory import LARGE, Packed, Segment, lifted, pack
-from hypernodes.runtime.processes.shipments import Shipment
 from hypernodes.runtime.processes.wire import Part, own_part, shared_part
+from hypernodes.runtime.processes.work_items import WorkItem
+from hypernodes.runtime.schedule.frames import Chunk, MapRun, Task
 
 Pick = Callable[[Tuple[Any, ...], int], Tuple[Any, ...]]
 
 
 class Packer:
-    """Packs the shipments of one run; `apart` says whether large buffers may go apart from their pickles."""
+    """Packs the work items of one run; `apart` says whether large buffers may go apart from their pickles."""
 
     def __init__(self, apart: bool, observed: bool) -> None:
         self._apart = apart
         self._observed = observed
         self._memory: weakref.WeakSet[Segment] = weakref.WeakSet()
 
-    def shared(self, shipment: Shipment) -> List[Part]:
-        """Return what a shipment shares with others: packed by the first that asks.
+    def shared(self, work: WorkItem) -> List[Part]:
+        """Return what a work item shares with others: packed by the first that asks.
 
         Raises
         ------
         NotPicklableError
             Naming the value and the node that reads it.
         """
-        task, bundle = shipment.task, shipment.bundle
+        task, bundle = work.task, work.bundle
         try:
             return self._sent(task, bundle).parts
         except NotPicklableError:
             slots = task.map_run.template if isinstance(task, Chunk) else task.frame.slots
-            _blame(shipment, [slots[slot] for slot in bundle.imports])
+            _blame(work, [slots[slot] for slot in bundle.imports])
             raise
 
-    def rows(self, shipment: Shipment) -> Packed:
-        """Return the rows of a shipment, once `shared` was called for it.
+    def rows(self, work: WorkItem) -> Packed:
+        """Return the rows of a work item, once `shared` was called for it.
 
         Raises
         ------
         NotPicklableError
             Naming the value, its item and the node that reads it.
         """
-        if isinstance(shipment.task, Chunk):
-            return self._chunk_rows(shipment, shipment.task)
-        task, bundle = shipment.task, shipment.bundle
+        if isinstance(work.task, Chunk):
+            return self._chunk_rows(work, work.task)
+        task, bundle = work.task, work.bundle
         slots, sent = task.frame.slots, self._sent(task, bundle)
         values = [slots[bundle.imports[position]] for position in sent.varying]
         try:
-            return self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, 1, lifted(values)))
+            return self._pack((work.place, self._scene(task), sent.fixed, sent.varying, 1, lifted(values)))
         except NotPicklableError:
-            _blame(shipment, [slots[slot] for slot in bundle.imports])
+            _blame(work, [slots[slot] for slot in bundle.imports])
             raise
 
     def close(self) -> None:
@@ -70,26 +70,26 @@ class Packer:
         for segment in list(self._memory):
             segment.close()
 
-    def _chunk_rows(self, shipment: Shipment, task: Chunk) -> Packed:
-        map_run, bundle = task.map_run, shipment.bundle
+    def _chunk_rows(self, work: WorkItem, task: Chunk) -> Packed:
+        map_run, bundle = task.map_run, work.bundle
         sent = self._sent(task, bundle)
-        first = task.start + shipment.start
+        first = task.start + work.start
         # End to end: without a tuple for each row the pickle takes half the time, here and there.
-        flat = shipment.flat
+        flat = work.flat
         if sent.pick is not None:
             rows = enumerate(zip(*[iter(flat)] * task.width), first)
             flat = list(chain.from_iterable([sent.pick(row, number) for number, row in rows]))
         flat = lifted(flat)
         try:
-            packed = self._pack((shipment.place, self._scene(task), sent.fixed, sent.varying, shipment.count, flat))
+            packed = self._pack((work.place, self._scene(task), sent.fixed, sent.varying, work.count, flat))
         except NotPicklableError:
             slots = [bundle.imports[position] for position in sent.varying]
             for number, value in enumerate(flat):
                 row, column = divmod(number, len(slots))
-                name = shipment.linked.plan.slots[slots[column]].name
+                name = work.linked.plan.slots[slots[column]].name
                 _check(value, f"{name!r} of item {first + row} for node %r", bundle, slots[column])
             raise
-        map_run.weight = (packed.nbytes // shipment.count, map_run.weight[1])
+        map_run.weight = (packed.nbytes // work.count, map_run.weight[1])
         return packed
 
     def _pack(self, value: object) -> Packed:
@@ -144,7 +144,7 @@ class Packer:
         return found
 
     def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
-        """Return what makes the scene of a parcel's frames in the worker; None where nobody listens."""
+        """Return what makes the scene of a request's frames in the worker; None where nobody listens."""
         if not self._observed:
             return None
         scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
@@ -197,9 +197,9 @@ def _shared_slots(step: MapStep) -> Dict[int, int]:
     return shared
 
 
-def _blame(shipment: Shipment, values: Sequence[Any]) -> None:
+def _blame(work: WorkItem, values: Sequence[Any]) -> None:
     """Raise the error of the first value that does not pickle, named as the user knows it."""
-    slots, bundle = shipment.linked.plan.slots, shipment.bundle
+    slots, bundle = work.linked.plan.slots, work.bundle
     for slot, value in zip(bundle.imports, values):
         _check(value, f"{slots[slot].name!r}, which node %r reads", bundle, slot)
 

@@ -1,6 +1,6 @@
 """What a worker was sent and keeps, by digest: pickles, and what was read from them.
 
-A part is a program, the values that all items of a map share, or the surroundings of a run. The parent sends each once
+A part is a program, the values that all items of a map share, or the environment of a run. The parent sends each once
 and then only its digest; what a worker has let go of meanwhile it asks for again. A program is read once, whoever sends
 it. Shared values are read anew for each owner, who may have changed them; those with large buffers are let go of before
 a worker is idle.

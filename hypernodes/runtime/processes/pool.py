@@ -26,8 +26,8 @@ from typing import List, Optional, Set
 from hypernodes.errors import ClosedError
 from hypernodes.runtime.processes import process
 from hypernodes.runtime.processes.channel import Connection, Target
+from hypernodes.runtime.processes.fair_share import Asker, FairShare
 from hypernodes.runtime.processes.process import Worker, WorkerGone
-from hypernodes.runtime.processes.turns import Asker, Turns
 
 __all__ = ["Connection", "Target", "Worker", "WorkerGone", "WorkerPool"]
 
@@ -84,7 +84,7 @@ class WorkerPool:
         self._idle: List[Worker] = []  # most recently used last
         self._leased: Set[Worker] = set()
         self._starting = 0
-        self._turns = Turns()
+        self._turns = FairShare()
         self._closed = False
         _pools.add(self)
 
@@ -235,7 +235,7 @@ class WorkerPool:
         self._idle.clear()
         self._leased.clear()
         self._starting = 0
-        self._turns = Turns()
+        self._turns = FairShare()
 
 
 _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()

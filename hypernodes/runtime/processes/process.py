@@ -25,9 +25,9 @@ from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 import cloudpickle
 
 from hypernodes.errors import ClosedError, OptionError, WorkerStartError
-from hypernodes.runtime.processes import boot, channel, role, surroundings
+from hypernodes.runtime.processes import boot, channel, environment, role
 from hypernodes.runtime.processes.hearing import Ear
-from hypernodes.runtime.processes.interpreter import environment
+from hypernodes.runtime.processes.python_state import variables
 
 _REMEMBERED = 4096  # digests: as many as a worker keeps
 POLL = 0.001  # seconds between two looks at a process that is ending
@@ -297,7 +297,7 @@ def start(target: channel.Target, name: str) -> Worker:
         command, pid = _spawn(executable, theirs.fileno(), lifeline, output, _tracker())
         worker = Worker(pid, ours, held, Ear(heard), command)
         with contextlib.suppress(OSError):  # it has ended, which is found out when it is asked for something
-            ours.sendall(boot.message(boot.arm(lifeline, pid), surroundings.module_path(), told), channel.NO_SIGPIPE)
+            ours.sendall(boot.message(boot.arm(lifeline, pid), environment.module_path(), told), channel.NO_SIGPIPE)
     except BaseException:
         ours.close()
         os.close(held)
@@ -354,7 +354,7 @@ def _spawn(executable: str, *inherited: int) -> Tuple[Tuple[str, ...], int]:
         # What the environment says beside it is ours, and has to be heard.
         flags = [{"-I": "-s"}.get(flag, flag) for flag in _args_from_interpreter_flags() if flag != "-E"]
         command = (executable, *flags, "-c", boot.FIRST, role.TOKEN, *map(str, numbers))
-        return command, os.posix_spawn(executable, command, {**os.environ, **environment()}, file_actions=actions)
+        return command, os.posix_spawn(executable, command, {**os.environ, **variables()}, file_actions=actions)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
             raise

@@ -17,7 +17,7 @@ from hypernodes.lowering.parallel import pickled
 from hypernodes.lowering.plan import Bundle, Program
 from hypernodes.pickling import loads
 from hypernodes.pickling.outlines import filled
-from hypernodes.runtime.linked import LinkedPlan
+from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.processes.memory import Segment, keeper
 from hypernodes.runtime.processes.wire import Part, digest_of, new_owner, part
 

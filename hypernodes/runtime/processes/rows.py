@@ -1,6 +1,6 @@
-"""The code of a straight body and the rows of a parcel in, results laid end to end out: a worker's loop over items.
+"""The code of a straight body and the rows of a request in, results laid end to end out: a worker's loop over items.
 
-Each row runs in a context of its own. No row is begun after the parcel's time is up, so what was slower than expected
+Each row runs in a context of its own. No row is begun after the request's time is up, so what was slower than expected
 goes back to the parent. A body that nobody listens to fills one set of slots again and again; a body of one call needs
 none.
 """
@@ -13,8 +13,8 @@ from types import CoroutineType
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Program
-from hypernodes.runtime.faults import located
-from hypernodes.runtime.interpreter import Code, Slots, StepFailed, execute, settled, unary, unary_last
+from hypernodes.runtime.bundle.faults import located
+from hypernodes.runtime.bundle.interpreter import Code, Slots, StepFailed, execute, settled, unary, unary_last
 from hypernodes.runtime.processes.wire import Place
 
 

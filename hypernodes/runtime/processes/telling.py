@@ -25,7 +25,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, TextIO, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import dumps, is_plain
-from hypernodes.runtime.processes.failures import portable
+from hypernodes.pickling.exceptions import portable
 
 OUT, ERR, OUT_BYTES, ERR_BYTES, RECORD, WARNING = range(6)
 FIRST, LAST, FLUSH = 1, 2, 4

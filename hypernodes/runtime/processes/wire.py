@@ -2,7 +2,7 @@
 
 A message to a worker is ``header, carried parts..., rows``; its answer is ``header, results``, and before that, for
 each call with a timeout, a notice alone when it begins and when it has ended. A *part* (a program, the values all items
-share, the surroundings) travels with the first parcel that needs it and is known by its digest after. A message without
+share, the environment) travels with the first request that needs it and is known by its digest after. A message without
 any part asks a worker to let go of large memory; nothing is answered.
 """
 
@@ -20,10 +20,10 @@ import msgspec
 from hypernodes.runtime.processes.memory import Packed, Segment
 
 
-class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
-    """Digests of the parts a parcel needs, and of those it carries; work on it begins after `delay` seconds.
+class RequestHeader(msgspec.Struct, array_like=True, gc=False):
+    """Digests of the parts a request needs, and of those it carries; work on it begins after `delay` seconds.
 
-    `owners` are those of the surroundings, of the program and of each shared part.
+    `owners` are those of the environment, of the program and of each shared part.
 
     After `budget` seconds no further row is begun, and the answer is for those that were. `tried` are attempts that
     calls, by output, have had in workers that were killed.
@@ -35,7 +35,7 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     """
 
     program: str
-    surroundings: str
+    environment: str
     shared: List[str]
     carried: List[str]
     owners: List[int]
@@ -49,14 +49,14 @@ class ParcelHeader(msgspec.Struct, array_like=True, gc=False):
     row_sizes: List[int] = []
 
 
-class AnswerHeader(msgspec.Struct, array_like=True, gc=False):
-    """How a parcel ended: items completed, whether all that were begun, and the seconds they took where they ran.
+class ResponseHeader(msgspec.Struct, array_like=True, gc=False):
+    """How a request ended: items completed, whether all that were begun, and the seconds they took where they ran.
 
-    Nothing was run unless it has `begun`: then what the parcel holds could not be read. `missing` are digests of parts
-    that the worker no longer holds; the parcel has to be sent again with them. `sizes` are bytes of the results' large
+    Nothing was run unless it has `begun`: then what the request holds could not be read. `missing` are digests of parts
+    that the worker no longer holds; the request has to be sent again with them. `sizes` are bytes of the results' large
     buffers; where there are any, a descriptor comes with the message. One that is `partial` has, behind the exception
     and the events, the results of the items before the one that failed. `changed` are modules that the worker has from
-    another source than the parent: another worker has to take the parcel. With `told` nodes have printed or logged
+    another source than the parent: another worker has to take the request. With `told` nodes have printed or logged
     something before it, which is to be heard first.
     """
 
@@ -124,23 +124,23 @@ def digest_of(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-_parcel_encoder = msgspec.msgpack.Encoder()
-_parcel_decoder = msgspec.msgpack.Decoder(ParcelHeader)
-_answer_decoder = msgspec.msgpack.Decoder(AnswerHeader)
+_request_encoder = msgspec.msgpack.Encoder()
+_request_decoder = msgspec.msgpack.Decoder(RequestHeader)
+_answer_decoder = msgspec.msgpack.Decoder(ResponseHeader)
 _notice_decoder = msgspec.msgpack.Decoder(Notice)
 
 
 def encode(header: object) -> bytes:
     """Return a header as bytes."""
-    return _parcel_encoder.encode(header)
+    return _request_encoder.encode(header)
 
 
-def decode_parcel(data: bytes) -> ParcelHeader:
+def decode_request(data: bytes) -> RequestHeader:
     """Read the header of a message to a worker."""
-    return _parcel_decoder.decode(data)
+    return _request_decoder.decode(data)
 
 
-def decode_answer(data: bytes) -> AnswerHeader:
+def decode_response(data: bytes) -> ResponseHeader:
     """Read the header of a worker's answer."""
     return _answer_decoder.decode(data)
 
@@ -156,15 +156,15 @@ when the one row is a bundle of a frame and no item."""
 
 
 @attrs.frozen(eq=False)
-class Parcel:
-    """What one worker does next, kept until it has answered: program, surroundings, shared values, and the rows.
+class WorkRequest:
+    """What one worker does next, kept until it has answered: program, environment, shared values, and the rows.
 
     It may be sent more than once. The descriptors of its memory are closed when nothing refers to it any more.
     """
 
     key: object
     program: Part
-    surroundings: Part
+    environment: Part
     shared: List[Part]
     rows: Packed
     observed: bool = False
@@ -176,11 +176,11 @@ class Parcel:
     @property
     def parts(self) -> List[Part]:
         """What the worker may hold already."""
-        return [self.surroundings, self.program, *self.shared]
+        return [self.environment, self.program, *self.shared]
 
 
 class Died(Exception):
-    """A worker ended while it held a parcel."""
+    """A worker ended while it held a request."""
 
     def __init__(self, exitcode: Optional[int]) -> None:
         super().__init__(exitcode)
@@ -197,7 +197,7 @@ class Late(Exception):
 
 
 class Outcome(NamedTuple):
-    """A parcel's key, the parts of its answer, and, when there is none, why; `memory` has large buffers of results."""
+    """A request's key, the parts of its answer, and, when there is none, why; `memory` has large buffers of results."""
 
     key: object
     parts: List[bytes]
@@ -205,23 +205,23 @@ class Outcome(NamedTuple):
     memory: Optional[Segment] = None
 
 
-def message_of(parcel: Parcel, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
+def message_of(request: WorkRequest, held: AbstractSet[str]) -> Tuple[List[bytes], List[int]]:
     """Return the parts of the message, and the descriptors that go with it."""
-    rows = parcel.rows
-    carried = [part for part in parcel.parts if part.digest and part.digest not in held]
-    header = ParcelHeader(
-        parcel.program.digest,
-        parcel.surroundings.digest,
-        [part.digest for part in parcel.shared],
+    rows = request.rows
+    carried = [part for part in request.parts if part.digest and part.digest not in held]
+    header = RequestHeader(
+        request.program.digest,
+        request.environment.digest,
+        [part.digest for part in request.shared],
         [part.digest for part in carried],
-        [part.owner for part in parcel.parts],
-        parcel.observed,
-        parcel.collects,
-        parcel.delay,
-        parcel.budget,
-        parcel.tried,
+        [part.owner for part in request.parts],
+        request.observed,
+        request.collects,
+        request.delay,
+        request.budget,
+        request.tried,
     )
-    memories = [part.memory if part.digest not in held else None for part in (parcel.program, *parcel.shared)]
+    memories = [part.memory if part.digest not in held else None for part in (request.program, *request.shared)]
     header.program_sizes, *header.shared_sizes = [[*memory.sizes] if memory is not None else [] for memory in memories]
     fds = [memory.fd for memory in memories if memory is not None]
     if rows.memory is not None:

@@ -1,7 +1,7 @@
-"""Parcels in, answers out: what runs in a worker process, and nowhere else.
+"""Requests in, answers out: what runs in a worker process, and nowhere else.
 
-A worker keeps the parts it was sent (linked programs, shared values, surroundings) under their digests, the most
-recently used ones, so that a second parcel of a run carries nothing but its rows. Of parts with large buffers it keeps
+A worker keeps the parts it was sent (linked programs, shared values, environment) under their digests, the most
+recently used ones, so that a second request of a run carries nothing but its rows. Of parts with large buffers it keeps
 the latest one, and lets go of that too before it is idle. The same code answers for a worker of our own, which hears
 from its pipe, and for a process executor of the user's, which calls `answer_for` each time.
 """
@@ -22,22 +22,22 @@ from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan, Program
 from hypernodes.pickling import loads
 from hypernodes.pickling.classes import noted, renew
-from hypernodes.runtime.collect import Collector
-from hypernodes.runtime.interpreter import Code, Slots
-from hypernodes.runtime.link import link
-from hypernodes.runtime.linked import LinkedPlan
-from hypernodes.runtime.observe import HOSTED, UNHEARD, Scene, silent
-from hypernodes.runtime.places import in_items
-from hypernodes.runtime.processes import role, surroundings, telling
-from hypernodes.runtime.processes.answers import packed_events, packed_results
+from hypernodes.pickling.exceptions import portable
+from hypernodes.runtime.bundle.collect import Collector
+from hypernodes.runtime.bundle.interpreter import Code, Slots
+from hypernodes.runtime.bundle.link import link
+from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.bundle.observe import HOSTED, UNHEARD, Scene, silent
+from hypernodes.runtime.drivers.run import Resources, Run
+from hypernodes.runtime.drivers.services import Services
+from hypernodes.runtime.processes import environment, role, telling
 from hypernodes.runtime.processes.channel import Connection
-from hypernodes.runtime.processes.failures import portable
 from hypernodes.runtime.processes.memory import Segment, count_mapped, take
 from hypernodes.runtime.processes.parts import Parts
+from hypernodes.runtime.processes.responses import packed_events, packed_results
 from hypernodes.runtime.processes.rows import execute_call, execute_frames, in_turn, observed, only_call
-from hypernodes.runtime.processes.wire import AnswerHeader, Notice, ParcelHeader, decode_parcel, encode
-from hypernodes.runtime.run import Resources, Run
-from hypernodes.runtime.services import Services
+from hypernodes.runtime.processes.wire import Notice, RequestHeader, ResponseHeader, decode_request, encode
+from hypernodes.runtime.schedule.places import in_items
 
 FRAMES = 64
 """Plans of whole frames that a worker keeps linked."""
@@ -45,7 +45,7 @@ FRAMES = 64
 _parts = Parts()
 _on_the_way: List[Segment] = []
 
-_surroundings: List[Any] = []
+_environment: List[Any] = []
 
 
 class _WorkerServices(Services):
@@ -95,8 +95,8 @@ _LISTENERS: Dict[Tuple[bool, bool], Any] = {
 }
 
 
-def _listener(header: ParcelHeader) -> Any:
-    """Return what a parcel's steps are linked with."""
+def _listener(header: RequestHeader) -> Any:
+    """Return what a request's steps are linked with."""
     return _LISTENERS[header.observed, header.collects]
 
 
@@ -106,7 +106,7 @@ def server(workers: int) -> Callable[[Connection], None]:
 
 
 def serve(connection: Connection, siblings: int = 1) -> None:
-    """Answer parcels until the pipe closes."""
+    """Answer requests until the pipe closes."""
     role.among(siblings)
     _services.connection = connection
     telling.install(connection.output)
@@ -136,13 +136,13 @@ def _serve_one(connection: Connection) -> bool:
 
 
 def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
-    """Run one parcel in an executor of `workers` processes."""
+    """Run one request in an executor of `workers` processes."""
     role.among(workers)
     return answer(parts)
 
 
 def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Segment]] = None) -> List[bytes]:
-    """Run one parcel.
+    """Run one request.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         A header and the results of the rows laid end to end, of all there was time for; or the header and the exception
         of the first that failed.
     """
-    header = decode_parcel(parts[0])
+    header = decode_request(parts[0])
     started = time.perf_counter()
     completed, begun = 0, False
     results: List[Any] = []
@@ -175,9 +175,9 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             _parts.let_go((header.program, *header.shared))
         for digest, data in zip(header.carried, parts[1:-1]):
             _parts.add(digest, data, large.get(digest))
-        missing = _parts.missing((header.surroundings, header.program, *header.shared))
+        missing = _parts.missing((header.environment, header.program, *header.shared))
         if missing:
-            return [encode(AnswerHeader(0, False, missing=missing)), b""]
+            return [encode(ResponseHeader(0, False, missing=missing)), b""]
         with role.reading():
             program, code, shared, context = _unpacked(header)
             received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
@@ -217,13 +217,13 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             memory.append(segment)
             sizes = segment.sizes
         ok = failure is None
-    except surroundings.ChangedModules as changed:
-        return [encode(AnswerHeader(0, False, changed=changed.names)), b""]
+    except environment.ChangedModules as changed:
+        return [encode(ResponseHeader(0, False, changed=changed.names)), b""]
     except BaseException as error:
         payload, ok = portable(error), False
     seconds = time.perf_counter() - started
     partial = before is not None
-    header_back = AnswerHeader(
+    header_back = ResponseHeader(
         completed, ok, seconds, bool(events), [], [*sizes], begun, partial, told=telling.settle()
     )
     answered = [encode(header_back), payload]
@@ -234,22 +234,22 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     return answered
 
 
-def _unpacked(header: ParcelHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
-    """Return what a parcel needs, unpickled and linked at its first use."""
-    of_surroundings, of_program, *owners = header.owners
-    of_run = _parts.use(header.surroundings)
-    if _surroundings[:1] != [of_surroundings]:
+def _unpacked(header: RequestHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
+    """Return what a request needs, unpickled and linked at its first use."""
+    of_environment, of_program, *owners = header.owners
+    of_run = _parts.use(header.environment)
+    if _environment[:1] != [of_environment]:
         # Another run, or a node of this process, may have left it looking otherwise.
-        _surroundings.clear()
-        _surroundings[:] = [of_surroundings, *surroundings.adopt(of_run.data)]
+        _environment.clear()
+        _environment[:] = [of_environment, *environment.adopt(of_run.data)]
         _services.catch_up()
-    _, context, sources = _surroundings
+    _, context, sources = _environment
     shared = [_parts.use(digest).shared(owner) for digest, owner in zip(header.shared, owners)]
     held = _parts.use(header.program)
     if held.value is None:
         with noted() as updates:
             found = held.program()
-        surroundings.check_modules(sources)  # it may have imported some of them just now
+        environment.check_modules(sources)  # it may have imported some of them just now
         held.value = found, updates
     program, updates = held.value
     renew(updates)

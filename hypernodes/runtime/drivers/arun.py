@@ -1,0 +1,111 @@
+"""A linked plan and the running event loop in, the root frame's slots filled out: one run that blocks nothing.
+
+Coroutine nodes run on the caller's loop. Where that is all there is, no thread is started; otherwise the seat is a
+thread of its own, and the caller's task awaits its end. A cancelled task stops the run and still awaits its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from typing import Callable, List, Optional
+
+from hypernodes.lowering.plan import LOOP
+from hypernodes.runtime.bundle.cancellation import within
+from hypernodes.runtime.bundle.interpreter import Slots
+from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.drivers.interrupts import interruptible_await
+from hypernodes.runtime.drivers.libraries import alike
+from hypernodes.runtime.drivers.run import SEAT, Failures, Resources, Run, SlotZero, straight
+from hypernodes.runtime.drivers.services import Services
+
+
+async def arun_plan(
+    linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: Optional[SlotZero] = None
+) -> Failures:
+    """Run a plan with its coroutines on the running loop, and everything else beside it."""
+    with contextlib.closing(Services(asyncio.get_running_loop())) as services:
+        slots[0] = slot_zero(services) if slot_zero else services
+        if linked.inline:
+            return await _straight_in_thread(linked, slots, services)
+        run = Run(linked, slots, resources, services)
+        if linked.placements_used <= {LOOP}:
+            await on_loop(run)
+        else:
+            await in_thread(run.work, run.interrupt)
+        return run.schedule.failures
+
+
+async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Services) -> Failures:
+    failures: Failures = []
+
+    def work() -> None:
+        failures.extend(straight(linked, slots))
+
+    with within(services.stop):
+        await in_thread(work, lambda error: services.stop())
+    return failures
+
+
+async def in_thread(work: Callable[[], None], stop: Callable[[BaseException], None]) -> None:
+    """Await `work` in a thread; when this task is cancelled, call `stop` on it, and await the end all the same."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+
+    def seat() -> None:
+        try:
+            work()
+        finally:
+            loop.call_soon_threadsafe(over.set)
+
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(alike(seat),), name="hypernodes-seat", daemon=True)
+    stopped: List[BaseException] = []
+
+    def stop_thread(error: BaseException) -> None:
+        stopped.append(error)
+        stop(error)
+
+    with interruptible_await(stop_thread):
+        thread.start()
+        try:
+            await over.wait()
+        except asyncio.CancelledError as cancelled:
+            stop_thread(cancelled)
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+        finally:
+            thread.join()
+    if stopped:
+        raise stopped[0]
+
+
+class _LoopBell:
+    """The bell of a seat that is a task on the loop where all the lanes are."""
+
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+
+    def put(self, token: object) -> None:
+        self.rung.set()
+
+
+async def on_loop(run: Run) -> None:
+    bell = run.bell = _LoopBell()
+    cancelled: Optional[asyncio.CancelledError] = None
+    with interruptible_await(run.interrupt), within(run.halt):
+        with run.lock:
+            run.wake(SEAT)
+        while not run.schedule.done:
+            try:
+                await bell.rung.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+                run.interrupt(error)
+            bell.rung.clear()
+    run.release()
+    if cancelled is not None:
+        raise cancelled

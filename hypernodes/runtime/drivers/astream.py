@@ -1,0 +1,157 @@
+"""A linked plan and rows to feed its map in, the outputs of items out as they finish, on a running event loop.
+
+Rows are pulled by a task of their own, on the caller's loop, while the window has room; coroutine nodes run on that
+loop too. The seat of the run is where `arun` has it: a task where coroutines are all there is, else a thread. ::
+
+    pump (task) ─push─▶ Run ◀─ seat, lanes, workers
+         ▲               │ deliver, from any thread
+         └───room─── consumer ◀─bell
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any, AsyncGenerator, AsyncIterator, Deque, Optional
+
+from hypernodes.lowering.plan import LOOP
+from hypernodes.runtime.bundle.interpreter import Slots
+from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.drivers.arun import in_thread, on_loop
+from hypernodes.runtime.drivers.context import Begun
+from hypernodes.runtime.drivers.run import Resources, Run, SlotZero
+from hypernodes.runtime.drivers.services import Services
+from hypernodes.runtime.drivers.sources import Rows
+from hypernodes.runtime.drivers.stream import Conclude
+from hypernodes.runtime.schedule.feed import Delivery, Feed, Row
+
+
+async def astream_plan(
+    linked: LinkedPlan,
+    slots: Slots,
+    resources: Resources,
+    rows: Rows[AsyncIterator[Row]],
+    ordered: bool,
+    conclude: Conclude,
+    slot_zero: Optional[SlotZero] = None,
+) -> AsyncGenerator[Delivery, None]:
+    """Yield the items of the map that `linked` is; nothing is started before the first of them is asked for."""
+    if not linked.count:
+        index = 0
+        async for _ in rows.reader:
+            yield index, {}
+            index += 1
+        conclude([])
+        return
+    loop = asyncio.get_running_loop()
+    services = Services(loop)
+    slots[0] = slot_zero(services) if slot_zero else services
+    ready: Deque[Delivery] = deque()
+    bell = _Bell(loop)
+
+    def deliver(delivery: Delivery) -> None:
+        ready.append(delivery)
+        bell.ring()
+
+    def stop(error: BaseException) -> None:
+        run.stop()
+        services.cancel()
+
+    feed = Feed(linked.map_steps[0], linked.plan.output_names, deliver, ordered, rows.total)
+    run = Run(linked, slots, resources, services, feed)
+    pump = _Pump(run, rows.reader)
+    working = on_loop(run) if linked.placements_used <= {LOOP} else in_thread(run.work, stop)
+    seat, pumping = loop.create_task(Begun(working)), loop.create_task(Begun(pump.work()))
+    seat.add_done_callback(lambda task: bell.ring())
+    try:
+        while True:
+            while ready:
+                pump.yielded += 1
+                pump.room.set()
+                yield ready.popleft()
+            if seat.done():
+                break
+            await bell.wait(lambda: bool(ready) or seat.done())
+    finally:
+        try:
+            await _end(pumping)
+        finally:
+            try:
+                await _end(seat)
+            finally:
+                services.close()
+    failures = run.schedule.failures
+    if pump.fault is not None:
+        failures.append((None, pump.fault))
+    conclude(failures)
+
+
+class _Pump:
+    """Pulls rows while the window has room for them."""
+
+    def __init__(self, run: Run, reader: AsyncIterator[Row]) -> None:
+        self._run = run
+        self._reader = reader
+        self._pulled = 0
+        self.yielded = 0
+        self.room = asyncio.Event()
+        self.fault: Optional[BaseException] = None
+
+    async def work(self) -> None:
+        run = self._run
+        try:
+            while run.schedule.wants_rows:
+                if self._pulled - self.yielded >= run.window():
+                    self.room.clear()
+                    await self.room.wait()
+                    continue
+                run.push(await self._reader.__anext__())
+                self._pulled += 1
+        except StopAsyncIteration:
+            pass
+        except Exception as error:
+            # The rows before it are good: it is raised in its turn, as it would be without an engine.
+            self.fault = error
+        except asyncio.CancelledError as error:
+            # By the end of the stream, or by the iterator itself.
+            self.fault = error
+            raise
+        finally:
+            run.end_feed()
+
+
+class _Bell:
+    """An asyncio event that any thread may set."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        # An event set but not yet seen needs no second call, which would cost a system call each.
+        if not self._rung.is_set():
+            with contextlib.suppress(RuntimeError):
+                # Raised by a loop that was closed over an open stream, and that nobody waits on any more.
+                self._loop.call_soon_threadsafe(self._rung.set)
+
+    async def wait(self, reason: Any) -> None:
+        """Wait for a ring, unless there is a `reason` already not to."""
+        self._rung.clear()
+        if not reason():
+            await self._rung.wait()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended, however often this one is cancelled meanwhile."""
+    cancelled: Optional[asyncio.CancelledError] = None
+    task.cancel()
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.cancelled() and task.exception() is not None:
+        raise task.exception()  # type: ignore[misc]
+    if cancelled is not None:
+        raise cancelled

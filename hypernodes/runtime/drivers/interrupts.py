@@ -1,0 +1,88 @@
+"""Ctrl-C in, a clean stop of the run out: SIGINT while the seat waits becomes a failure of the run.
+
+Python raises KeyboardInterrupt between any two bytecodes of the main thread. Inside a node that is what people
+expect; inside our own bookkeeping it could lose a task and hang the run. So while a run works, the handler raises
+only when a node runs in the main thread, and otherwise leaves a note and rings the bell.
+
+The same holds for a run that is awaited. From Python 3.11 on `asyncio.run` has a handler that cancels its task; before,
+and under a loop that is run in another way, ours ends the run with KeyboardInterrupt between two callbacks of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List
+
+if TYPE_CHECKING:
+    from hypernodes.runtime.drivers.run import Run
+
+
+@contextlib.contextmanager
+def interruptible(run: Run) -> Iterator[None]:
+    """Handle SIGINT for `run` while the block runs; does nothing outside the main thread or under a foreign handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    if not _raises_keyboard_interrupt(previous):
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if run.in_node:
+            raise KeyboardInterrupt
+        run.interrupted = KeyboardInterrupt()
+        # SimpleQueue.put is documented as reentrant: safe in a handler that interrupts a put or a get.
+        run.bell.put(None)
+
+    handle._hypernodes = True  # type: ignore[attr-defined]
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+_awaited: List[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def interruptible_await(stop: Callable[[BaseException], None]) -> Iterator[None]:
+    """Handle SIGINT for an awaited run while the block runs, where Python's own handler would."""
+    loop = asyncio.get_running_loop()
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _stop_first):
+        yield
+        return
+
+    def entry() -> None:
+        loop.call_soon_threadsafe(stop, KeyboardInterrupt())
+
+    _awaited.append(entry)
+    signal.signal(signal.SIGINT, _stop_first)
+    try:
+        yield
+    finally:
+        _awaited.remove(entry)
+        if not _awaited and signal.getsignal(signal.SIGINT) is _stop_first:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stop_first(number: int, frame: Any) -> None:
+    # One is enough: KeyboardInterrupt ends the loop, and who runs the loop cancels the others.
+    for entry in _awaited[:1]:
+        entry()
+
+
+_stop_first._hypernodes = True  # type: ignore[attr-defined]
+
+
+def _raises_keyboard_interrupt(handler: object) -> bool:
+    if handler is signal.default_int_handler or getattr(handler, "_hypernodes", False):
+        return True
+    # asyncio.run, since Python 3.11, installs a partial of this method; it cancels the main task, which we keep
+    # blocked.
+    return getattr(getattr(handler, "func", None), "__name__", "") == "_on_sigint"

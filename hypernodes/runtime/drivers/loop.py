@@ -1,0 +1,210 @@
+"""Ready coroutine bundles in, their results in their frames out: lanes on one event loop.
+
+A lane is an asyncio task that pulls from the schedule until nothing is ready, so ten thousand items over a width of
+one thousand are one thousand tasks. The loop is the caller's own under `arun`, and a thread's of ours otherwise: a
+loop that is already running in the caller's thread (a notebook) is never entered twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
+
+from hypernodes.lowering.plan import LOOP
+from hypernodes.runtime.bundle.cancellation import is_stop
+from hypernodes.runtime.bundle.interpreter import StepFailed
+from hypernodes.runtime.drivers.context import Begun, InContext
+from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, put
+
+if TYPE_CHECKING:
+    from hypernodes.runtime.drivers.run import Run
+    from hypernodes.runtime.schedule.frames import Task
+
+
+class LoopThread:
+    """An event loop in a thread of its own, started by the first who asks for it and gone with `close`."""
+
+    def __init__(self, name: str = "hypernodes-loop") -> None:
+        self._name = name
+        self._thread: Optional[threading.Thread] = None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._starting = threading.Lock()
+        self._ending = False
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                serve = alike(self._serve)
+                self._thread = threading.Thread(target=serve, args=(self._loop,), name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def catch_up(self) -> None:
+        """Let libraries keep for the loop's thread, which may be older than this run, what they keep for this one."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(put, kept_by_thread(defaults=True))
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is this one."""
+        return thread is self._thread
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            while not self._ending:
+                # SystemExit and KeyboardInterrupt of a task, or of a callback, end the loop, and so may a node that
+                # stops it; whoever awaits that task gets them as well, and has to hear of it.
+                try:
+                    loop.run_forever()
+                except BaseException as error:
+                    loop.call_exception_handler({"message": "raised on the event loop of a run", "exception": error})
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def close(self) -> None:
+        """Cancel what still runs on the loop, wait for it, and end the thread."""
+        with self._starting:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_settle(), loop).result()
+        self._ending = True
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+async def _settle() -> None:
+    """End everything on this loop, as `asyncio.run` does before it closes one."""
+    loop = asyncio.get_running_loop()
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    if hasattr(loop, "shutdown_default_executor"):
+        await loop.shutdown_default_executor()
+
+
+class Waiting:
+    """A coroutine on the loop of another thread, and this thread waiting for its result."""
+
+    def __init__(self, coroutine: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._coroutine = _carried(coroutine)
+        self._loop = loop
+        self._task: Optional[asyncio.Task[Any]] = None
+        self._ended = threading.Event()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(Begun(self._coroutine))
+            self._task.add_done_callback(lambda task: self._ended.set())
+
+    def result(self) -> Any:
+        """Return the result; an interrupt of this thread cancels the coroutine and awaits its end."""
+        try:
+            # Started here and not before: from its first step on there is somebody to cancel it.
+            self._loop.call_soon_threadsafe(self._start)
+            self._ended.wait()
+        except BaseException:
+            self.cancel()
+            self._ended.wait()
+            raise
+        assert self._task is not None
+        value, error = self._task.result()
+        if error is not None:
+            raise error
+        return value
+
+    def cancel(self) -> None:
+        """Cancel the coroutine, from any thread."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        self._start()
+        assert self._task is not None
+        self._task.cancel()
+
+
+async def _carried(coroutine: Awaitable[Any]) -> Any:
+    # SystemExit and KeyboardInterrupt out of a task stop the whole loop, so they travel as values.
+    try:
+        return await coroutine, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
+
+
+class LoopLanes:
+    """The lanes of one run on one loop."""
+
+    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        self._run = run
+        self._loop = loop
+        self._poked = False
+        self._tasks: Set[asyncio.Task[None]] = set()
+
+    @property
+    def active(self) -> bool:
+        """Whether any lane has not ended."""
+        return bool(self._tasks)
+
+    def poke(self) -> None:
+        """Say that a coroutine bundle is ready; called under the run's lock, from any thread."""
+        if not self._poked:
+            self._poked = True
+            self._loop.call_soon_threadsafe(self._start_lanes)
+
+    def cancel(self) -> None:
+        """Cancel every lane; called from any thread."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _start_lanes(self) -> None:
+        run = self._run
+        while True:
+            with run.lock:
+                self._poked = False
+                task = run.schedule.take(LOOP)
+            if task is None:
+                return
+            lane = self._loop.create_task(Begun(self._lane(task)))
+            self._tasks.add(lane)
+            lane.add_done_callback(self._tasks.discard)
+
+    async def _lane(self, first: Task) -> None:
+        run = self._run
+        schedule, lock, context = run.schedule, run.lock, run.context
+        task: Optional[Task] = first
+        while task is not None:
+            frame = task.frame
+            error: Optional[BaseException] = None
+            try:
+                own = context.copy()
+                for step in frame.linked.codes[task.bundle]:
+                    await InContext(step(frame.slots), own)
+            except BaseException as raised:
+                error = raised
+            with lock:
+                if error is None:
+                    schedule.finish(task)
+                elif is_stop(error) or (schedule.stopped and isinstance(error, asyncio.CancelledError)):
+                    schedule.drop(task)
+                else:
+                    step = frame.linked.plan.bundles[task.bundle].steps[0]
+                    schedule.fail(task, StepFailed(step.results[0] if step.results else 0, error))
+                task = schedule.take(LOOP)
+                more = run.wake(LOOP)
+            if more and run.threads is not None:
+                run.threads.add()
+            if schedule.stopped:
+                # The lane itself may have been cancelled while its coroutine was ending; there is nothing more to pull.
+                return

@@ -1,0 +1,119 @@
+"""What the code of a bundle asks of the run it is part of in, and from the driver's side whether that run goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, ContextManager, Dict, List, Optional
+
+from hypernodes.lowering.plan import Plan
+from hypernodes.runtime.bundle.awaiting import once
+from hypernodes.runtime.bundle.cancellation import Stops
+from hypernodes.runtime.bundle.interpreter import Slots
+from hypernodes.runtime.drivers.loop import LoopThread, Waiting
+
+_MAKING = threading.Lock()
+"""Held while something is made that several lanes would make at once."""
+_NONE: Dict[str, int] = {}
+
+
+class Services(Stops):
+    """What code of a bundle may ask of the run, through slot 0.
+
+    An event loop to wait on, whether the run has been stopped, a pause that ends when it is, and, in a worker process,
+    somebody who watches the clock and a frame run on the spot. `tried` has the attempts that calls, by output, have had
+    in workers that were killed.
+    """
+
+    __slots__ = ("_loop", "_paused", "_thread", "_waiting", "tried")
+
+    def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
+        super().__init__()
+        self._loop = loop
+        self._waiting: List[Waiting] = []
+        self._thread: Optional[LoopThread] = None
+        self._paused: Optional[threading.Event] = None
+        self.tried = _NONE
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
+        if self._loop is not None:
+            return self._loop
+        with _MAKING:
+            thread = self._thread = self._thread or LoopThread()
+        return thread.loop()
+
+    def catch_up(self) -> None:
+        """Let the thread of that loop follow this one in what libraries keep for each."""
+        if self._thread is not None:
+            self._thread.catch_up()
+
+    def wait_for(self, coroutine: Any) -> Any:
+        """Return the result of a coroutine, from a thread that is not the loop's."""
+        waiting = Waiting(coroutine, self.loop())
+        self._waiting.append(waiting)
+        if self.stopped:
+            waiting.cancel()
+        try:
+            return waiting.result()
+        finally:
+            self._waiting.remove(waiting)
+
+    def settle(self, slots: Slots, coroutine: Any) -> Any:
+        """Return the result of a coroutine that a plain function in the frame of `slots` has returned."""
+        try:
+            self.loop()
+        except BaseException:
+            coroutine.close()
+            raise
+        return self.wait_for(once(coroutine))
+
+    def cancel(self) -> None:
+        """Cancel the coroutines that are waited for, from any thread."""
+        for waiting in list(self._waiting):
+            waiting.cancel()
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is that of the loop started for this run."""
+        return self._thread is not None and self._thread.serves(thread)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, and return whether the run still goes on."""
+        with _MAKING:
+            paused = self._paused = self._paused or threading.Event()
+        return not (self.stopped or paused.wait(seconds))
+
+    def stop(self) -> None:
+        """Let no step of a chain begin, and end every pause and what is waited for."""
+        super().stop()
+        if self._paused is not None:
+            self._paused.set()
+        self.cancel()
+
+    def watch(self, call: str, seconds: float) -> ContextManager[None]:
+        """Return a block that ends with its process if it takes longer than `seconds`."""
+        raise AssertionError("only a worker process can be ended")
+
+    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
+        """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
+        raise AssertionError("only a worker process is given whole frames")
+
+    def close(self) -> None:
+        """End what was started for this run."""
+        self.ended = True
+        if self._thread is not None:
+            self._thread.close()
+
+
+class _Later:
+    """Stands for services that are made when the first coroutine comes: a run of plain functions needs none."""
+
+    __slots__ = ()
+
+    def settle(self, slots: Slots, coroutine: Any) -> Any:
+        services = slots[0] = Services()
+        return services.settle(slots, coroutine)
+
+
+LATER = _Later()
+"""Slot 0 of a run that has a single frame and may not need services."""

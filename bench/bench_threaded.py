@@ -45,10 +45,28 @@ def bundles(workers: int) -> Iterator[Duel]:
         )
 
 
-QUESTIONS = [partial(items, 6), partial(items, 2), partial(bundles, 6), partial(bundles, 2)]
+@contextmanager
+def steps() -> Iterator[Duel]:
+    """Nodes one after another are one bundle: in a lane they should cost what they cost in the caller's thread."""
+    made = chain(NODES)
+    alone = Pipeline(nodes=made.nodes())
+    pipeline = Pipeline(nodes=made.nodes(), backend=LocalBackend("threaded", max_workers=2))
+    sides = {
+        "sequential": lambda: alone.run(inputs={"x": 1}),
+        OURS: lambda: pipeline.run(inputs={"x": 1}),
+    }
+    yield Duel(f"threaded run, a chain of {NODES:,}", sides, 2.0)
+
+
+QUESTIONS = [steps, partial(items, 6), partial(items, 2), partial(bundles, 6), partial(bundles, 2)]
+
+
+@pytest.mark.parametrize("side", ["sequential", OURS])
+def bench_steps(benchmark: Any, side: str) -> None:
+    play(benchmark, steps, side)
 
 
 @pytest.mark.parametrize("side", ["ThreadPoolExecutor.map", OURS])
-@pytest.mark.parametrize("question", QUESTIONS, ids=name_of)
+@pytest.mark.parametrize("question", QUESTIONS[1:], ids=name_of)
 def bench_threaded(benchmark: Any, question: Any, side: str) -> None:
     play(benchmark, question, side)

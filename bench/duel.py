@@ -55,7 +55,7 @@ class Duel:
     figure, unit
         What two times, ours and the first side's, make of each other, and in which unit.
     turns : int
-        FairShare of each side that `report` plays.
+        Turns of each side that `report` plays.
     one_thread : bool
         All work is in this thread: its processor time is measured, which other load on the machine does not add to.
     """

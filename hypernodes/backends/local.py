@@ -140,6 +140,17 @@ class LocalBackend:
                 "function, or leave out the timeout",
             )
 
+    def feeder(self, run: Any, linked: Any, resources: Any) -> Any:
+        """Return what feeds worker processes for one run."""
+        # Imported at the first parallel run: what processes need costs more to import than all the rest. This first of
+        # all, as it may be the import of the rest that leads here.
+        from hypernodes.runtime.processes import role
+
+        role.check()
+        from hypernodes.runtime.processes.lane import ProcessLane
+
+        return ProcessLane(run, linked, resources, self.transport())
+
     def transport(self) -> Any:
         """Return what carries the requests of one run to worker processes."""
         # Imported at the first parallel run: what processes need costs more to import than all the rest. This first of

@@ -22,7 +22,6 @@ from typing import (
     Sequence,
     Tuple,
     Type,
-    Union,
 )
 
 from hypernodes import collection
@@ -33,23 +32,26 @@ from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.dispatch import Dispatcher
 from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
-from hypernodes.lowering.plan import INLINE, PROCESS, Hosted, MapStep, Plan, Step
-from hypernodes.runtime.bundle.cancellation import Stoppable, enclosing
-from hypernodes.runtime.bundle.collect import Collector
+from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
+from hypernodes.runtime.bundle.cancellation import enclosing
 from hypernodes.runtime.bundle.faults import located, steps_of
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed
+from hypernodes.runtime.bundle.layers import Layers, layers_of
 from hypernodes.runtime.bundle.linked import LinkedPlan
-from hypernodes.runtime.bundle.maps import Listener
-from hypernodes.runtime.bundle.observe import Locator, Observer, Scene, nested_run, silent, step_counts
+from hypernodes.runtime.bundle.maps import blank
+from hypernodes.runtime.bundle.observe import nested_run, step_counts
 from hypernodes.runtime.bundle.once import STREAMS, listed
+from hypernodes.runtime.bundle.scope import Scope
 from hypernodes.runtime.drivers.arun import arun_plan
 from hypernodes.runtime.drivers.astream import astream_plan
-from hypernodes.runtime.drivers.run import Failures, Resources, SlotZero, run_plan
+from hypernodes.runtime.drivers.coordinator import run_plan
+from hypernodes.runtime.drivers.run import Resources
 from hypernodes.runtime.drivers.services import LATER, Services
 from hypernodes.runtime.drivers.sources import rows_to_astream, rows_to_stream
 from hypernodes.runtime.drivers.stream import stream_plan
-from hypernodes.runtime.schedule.feed import Delivery
 from hypernodes.runtime.schedule.places import located_task
+from hypernodes.runtime.schedule.schedule import Failures
+from hypernodes.runtime.schedule.sink import Delivery
 
 Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
 
@@ -58,7 +60,6 @@ class _Opened(NamedTuple):
     """What one run begins with."""
 
     resources: Resources
-    slot_zero: Optional[SlotZero]
     dispatcher: Optional[Dispatcher]
 
 
@@ -87,10 +88,10 @@ class Prepared:
         self.backend = backend
         self._callbacks = callbacks
         self._root_map = root_map
-        self._listener = _listener(root_map, 0, callbacks is not None, collects)
-        self.linked = LinkedPlan(plan, self._listener)
-        self._stoppable: Optional[LinkedPlan] = None
-        self._frame: Slots = [LATER, *[None] * (len(plan.slots) - 1)]
+        self._layers = layers_of(callbacks is not None, collects)
+        self.linked = LinkedPlan(plan, self._layers)
+        self._frame = blank(len(plan.slots))
+        self._frame[0] = LATER
         self._inputs = tuple(
             [(provided.get(name, _given_as(name)), slot) for name, slot in zip(plan.input_names, plan.inputs)]
         )
@@ -101,7 +102,7 @@ class Prepared:
         self._blank = dict.fromkeys(self._names if len(self._names) > 32 else ())
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
         self._has_maps = any(isinstance(step, MapStep) for step in steps_of(plan))
-        self._bare = self._listener is None and self.linked.inline and not _needs_services(plan)
+        self._bare = self._layers is None and self.linked.inline and not _needs_services(plan)
 
     def run(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once; `inputs` has the names the plan was made for."""
@@ -127,35 +128,25 @@ class Prepared:
             if failed is None:
                 return self._outputs(slots) if self._blank else dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
-        opened = self._open(inputs)
-        failures = run_plan(self._linked_for(False), slots, opened.resources, opened.slot_zero)
+        opened = self._open(inputs, slots)
+        failures = run_plan(self.linked, slots, opened.resources)
         return self._closed(slots, failures, opened.dispatcher)
-
-    def _linked_for(self, apart: bool) -> LinkedPlan:
-        """Return the linked plan; one whose steps look at the run where a thread of ours or a lane alone runs them."""
-        if not self.linked.placements_used <= {INLINE} or not (apart or enclosing()):
-            return self.linked
-        if self._stoppable is None:
-            self._stoppable = LinkedPlan(self.plan, Stoppable(self._listener))
-        return self._stoppable
 
     def run_nested(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once inside a step of another run, to whose listeners, if any, the events go."""
-        with nested_run(self.plan) as slot_zero:
-            if slot_zero is None:
+        with nested_run(self.plan, self._root_map) as scope:
+            if scope is None:
                 return self.run(inputs)
-            scene = slot_zero(None)
-            listener = _listener(self._root_map, len(scene.frame), scene.sink is not silent, scene.listener.collects)
-            alone = self.linked.placements_used <= {INLINE} and enclosing() is not None
-            linked = LinkedPlan(self.plan, Stoppable(listener) if alone else listener)
             slots = self._filled(inputs)
-            resources = self._resources(listener, None if scene.sink is silent else scene.sink)
-            return self._closed(slots, run_plan(linked, slots, resources, slot_zero), None)
+            slots[-1] = scope
+            resources = self._resources(scope.layers, scope.sink)
+            return self._closed(slots, run_plan(LinkedPlan(self.plan, scope.layers), slots, resources), None)
 
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
-        slots, opened = self._filled(inputs), self._open(inputs)
-        failures = await arun_plan(self._linked_for(True), slots, opened.resources, opened.slot_zero)
+        slots = self._filled(inputs)
+        opened = self._open(inputs, slots)
+        failures = await arun_plan(self.linked, slots, opened.resources)
         if failures:
             raise passable(self._error(slots, failures), StopIteration)
         return self._closed(slots, failures, opened.dispatcher)
@@ -165,18 +156,20 @@ class Prepared:
     ) -> Generator[Delivery, None, None]:
         """Run once per item of `axes` as they are read; yields the index and the outputs of each."""
         rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
-        slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
+        slots = self._filled({**inputs, **dict.fromkeys(axes, ())})
+        opened = self._open(inputs, slots)
         conclude = self._concluding(slots, opened.dispatcher, StopIteration)
-        return stream_plan(self._linked_for(False), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
+        return stream_plan(self.linked, slots, opened.resources, rows, ordered, conclude)
 
     def astream(
         self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
     ) -> AsyncGenerator[Delivery, None]:
         """Do what `stream` does with coroutines on the running event loop, and everything else beside it."""
         rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
-        slots, opened = self._filled({**inputs, **dict.fromkeys(axes, ())}), self._open(inputs)
+        slots = self._filled({**inputs, **dict.fromkeys(axes, ())})
+        opened = self._open(inputs, slots)
         conclude = self._concluding(slots, opened.dispatcher, StopIteration, StopAsyncIteration)
-        return astream_plan(self._linked_for(True), slots, opened.resources, rows, ordered, conclude, opened.slot_zero)
+        return astream_plan(self.linked, slots, opened.resources, rows, ordered, conclude)
 
     def check_inputs(self, given: Sequence[str]) -> None:
         """Refuse inputs other than those the plan was made for."""
@@ -217,24 +210,23 @@ class Prepared:
     def _items_read_again(self) -> Sequence[str]:
         return self.linked.map_steps[0].items_read_again if self.linked.map_steps else ()
 
-    def _resources(self, listener: Optional[Listener], events: Optional[Callable[[Any], None]]) -> Resources:
+    def _resources(self, layers: Optional[Layers], events: Optional[Callable[[Any], None]]) -> Resources:
         backend = self.backend
-        transport = backend.transport if PROCESS in self.linked.placements_used else None
         return Resources(
-            backend.max_workers, backend.thread_executor(), transport, backend.worker_retries, listener, events
+            backend.max_workers, backend.thread_executor(), backend.feeder, backend.worker_retries, layers, events
         )
 
-    def _open(self, inputs: Mapping[str, Any]) -> _Opened:
-        if self._callbacks is None:
-            return _Opened(self._resources(self._listener, None), self._slot_zero(silent), None)
-        dispatcher = Dispatcher(self._callbacks, step_counts(self.plan))
-        dispatcher.pipeline_started(self.plan.name, dict(inputs))
-        receive = dispatcher.receive
-        return _Opened(self._resources(self._listener, receive), self._slot_zero(receive), dispatcher)
-
-    def _slot_zero(self, sink: Callable[[Any], None]) -> Optional[SlotZero]:
-        listener, path = self._listener, (self.plan.name,)
-        return None if listener is None else lambda services: Scene(services, sink, path, (), listener)
+    def _open(self, inputs: Mapping[str, Any], slots: Slots) -> _Opened:
+        """Begin a run of slots that are filled."""
+        dispatcher: Optional[Dispatcher] = None
+        receive: Optional[Callable[[Any], None]] = None
+        if self._callbacks is not None:
+            dispatcher = Dispatcher(self._callbacks, step_counts(self.plan))
+            dispatcher.pipeline_started(self.plan.name, dict(inputs))
+            receive = dispatcher.receive
+        if self._layers is not None:
+            slots[-1] = Scope((self.plan.name,), (), self._layers, receive, self._root_map)
+        return _Opened(self._resources(self._layers, receive), dispatcher)
 
     def _concluding(
         self, slots: Slots, dispatcher: Optional[Dispatcher], *ends: Type[BaseException]
@@ -302,13 +294,6 @@ def prepare(
         plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
         backend.check(plan)
         return Prepared(plan, backend, callbacks, root_map, provided, collects)
-
-
-def _listener(root_map: bool, depth: int, heard: bool, collects: bool) -> Union[Observer, Collector, None]:
-    """Return what the steps of a plan are linked with; None where nobody listens and a failure ends the run."""
-    if not collects:
-        return Observer(root_map, depth) if heard else None
-    return Collector(Observer(root_map, depth) if heard else Locator(root_map, depth))
 
 
 def _given_as(name: str) -> str:

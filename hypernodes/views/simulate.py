@@ -13,7 +13,8 @@ from hypernodes.errors import OptionError, UnknownNameError
 from hypernodes.lowering.plan import FRAMES, INLINE, Axis, Bundle, Hosted, MapStep, Plan, PlanStep, Slot, Step
 from hypernodes.records import evolve
 from hypernodes.runtime.bundle.linked import LinkedPlan
-from hypernodes.runtime.schedule.frames import Chunk, Frame, Task
+from hypernodes.runtime.schedule.frames import Chunk, Frame
+from hypernodes.runtime.schedule.ready import Task
 from hypernodes.runtime.schedule.schedule import Schedule
 from hypernodes.views.text import scoped_name
 from hypernodes.views.timeline import Entry, Timeline
@@ -82,7 +83,7 @@ class _Clock:
         self.outer = outer
         self.entries: List[Entry] = []
         self.spent: Dict[Tuple[Address, int], float] = {}
-        self.placements = sorted(schedule.ready)
+        self.placements = sorted(schedule.ready.tasks)
         self.free: List[int] = []
         self.lanes = 0
         # One thread runs all inline bundles: the caller's.
@@ -117,10 +118,10 @@ class _Clock:
         schedule = self.schedule
         best: Optional[Tuple[int, str]] = None
         for placement in self.placements:
-            if not schedule.has_ready(placement) or (self.seated and placement == INLINE):
+            if not schedule.ready.has(placement) or (self.seated and placement == INLINE):
                 continue
-            heads = [entry[0] for entry in schedule.ready[placement][:1]]
-            heads += [entry[0] for entry in schedule.streams[placement][:1]]
+            heads = [entry[0] for entry in schedule.ready.tasks[placement][:1]]
+            heads += [entry[0] for entry in schedule.ready.maps[placement][:1]]
             if best is None or (min(heads), placement) < best:
                 best = (min(heads), placement)
         return None if best is None else best[1]
@@ -152,7 +153,7 @@ class _Clock:
 
     def end(self, task: Task) -> None:
         if isinstance(task, Chunk):
-            self.schedule.put(task, 0, [None] * (task.count * len(task.map_run.columns)), task.count)
+            self.schedule.put(task, 0, [None] * (task.count * len(task.map_run.linked.outputs)), task.count)
             self.schedule.finish_chunk(task, task.count)
         else:
             self.schedule.finish(task)

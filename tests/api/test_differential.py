@@ -16,7 +16,7 @@ from graphs import LOCAL_PAIRS, MODES, PAIRS, PARALLEL_PAIRS, build, ids, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypernodes import LocalBackend
+from hypernodes import LocalBackend, PipelineCallback
 
 MANY = int(os.environ.get("HYPERNODES_GRAPHS", "40"))
 """Random graphs per test; fewer per pair where each costs a trip to a worker process."""
@@ -78,13 +78,44 @@ def test_map_agrees_across_processes(pair, backends):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)
 def test_long_sweep(pair, backends):
     count = MANY // 3 if "parallel" in pair else 3 * MANY
     for seed in range(1000, 1000 + count):
         check_run(random_case(seed), backend=backends(pair))
         check_map(random_map(seed, depth=3), backend=backends(pair))
+
+
+class Listener(PipelineCallback):
+    """Hears of everything there is to hear of nodes and items."""
+
+    def __init__(self):
+        self.heard = 0
+
+    def on_node_start(self, node_id, inputs, ctx):
+        self.heard += 1
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        self.heard += 1
+
+    def on_map_item_end(self, index, duration, ctx):
+        self.heard += 1
+
+
+@pytest.mark.parametrize(("heard", "error_policy"), [(True, "raise"), (False, "collect"), (True, "collect")])
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_values_are_the_same_whoever_watches(pair, heard, error_policy, backends):
+    """Code is linked in other ways where somebody listens, and where failures are collected."""
+    for seed in range(3 if "parallel" in pair else MANY // 2):
+        options = {"backend": backends(pair), "callbacks": [Listener()] if heard else None}
+        case, many = random_case(seed, depth=2), random_map(seed, depth=2)
+        one, other = build(case.spec, **options), build(many.spec, **options)
+        found = one.run(case.inputs, case.asked, error_policy=error_policy)
+        assert list(found.items()) == list(case.expected.items())
+        found = other.map(many.inputs, many.axes, many.mode, many.asked, error_policy=error_policy)
+        assert list(found.items()) == list(many.expected.items())
+        if heard and case.expected:
+            assert options["callbacks"][0].heard
 
 
 @settings(max_examples=60)

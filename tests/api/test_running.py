@@ -97,7 +97,7 @@ def test_an_executor_that_was_shut_down(pair):
 
 @pytest.mark.parametrize("pair", CONCURRENT, ids=ids)
 def test_an_executor_whose_threads_are_all_busy(pair, monkeypatch):
-    monkeypatch.setattr("hypernodes.runtime.drivers.run.GRACE", 0.05)
+    monkeypatch.setattr("hypernodes.runtime.drivers.coordinator.GRACE", 0.05)
     release = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         busy = executor.submit(release.wait, 60)
@@ -122,7 +122,7 @@ def test_plain_work_runs_in_the_users_executor(pair):
 @pytest.mark.parametrize("pair", [p for p in PARALLEL_PAIRS if "threaded" in p or "async" in p], ids=ids)
 def test_a_thread_pool_of_no_use_beside_processes(pair, shut, monkeypatch):
     """Threads and processes in one run, and nobody to run the threads: the caller does."""
-    monkeypatch.setattr("hypernodes.runtime.drivers.run.GRACE", 0.05)
+    monkeypatch.setattr("hypernodes.runtime.drivers.coordinator.GRACE", 0.05)
     release = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(release.wait, 30)

@@ -210,10 +210,10 @@ def _ends_at_once(connection):
 
 
 def test_runs_that_wait_for_a_worker_rest(monkeypatch):
-    """A seat that wakes itself would look for a free worker as fast as it can, and hold up everything else."""
+    """A coordinator that wakes itself would look for a free worker as fast as it can, and hold up everything else."""
     looks = []
-    wait = ProcessLane._wait
-    monkeypatch.setattr(ProcessLane, "_wait", lambda lane: (looks.append(1), wait(lane))[1])
+    wait = ProcessLane.wait
+    monkeypatch.setattr(ProcessLane, "wait", lambda lane, timeout: (looks.append(1), wait(lane, timeout))[1])
     with LocalBackend("sequential", "parallel", max_workers=1) as backend:
         pipeline = Pipeline(nodes=[node("y")(lambda x: time.sleep(0.1))], backend=backend)
         with ThreadPoolExecutor(4) as threads:

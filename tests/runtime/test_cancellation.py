@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.runtime.drivers.run import Run
+from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.processes.work_items import WorkItem
 
@@ -193,9 +193,9 @@ def test_a_context_that_outlives_its_run_holds_no_other_run_back():
     assert contexts[0].run(double.run, {"x": 2}) == {"y": 4, "z": 5}
 
 
-def test_a_seat_sleeps_while_lanes_come_home(stopped, monkeypatch):
-    looks, wait, begun = [], Run._wait, threading.Event()
-    monkeypatch.setattr(Run, "_wait", lambda run: (looks.append(0), wait(run)))
+def test_a_coordinator_sleeps_while_lanes_come_home(stopped, monkeypatch):
+    looks, wait, begun = [], Coordinator._wait, threading.Event()
+    monkeypatch.setattr(Coordinator, "_wait", lambda self: (looks.append(0), wait(self))[1])
 
     @node("a")
     async def slow(x):
@@ -219,15 +219,15 @@ def test_a_seat_sleeps_while_lanes_come_home(stopped, monkeypatch):
 
 @pytest.mark.parametrize("nodes", ["sequential", "threaded", "parallel"])
 def test_a_fault_of_the_engine_itself_ends_the_run(nodes, monkeypatch):
-    """What the seat had taken and not yet sent is lost with it, and nobody waits for that."""
+    """What the coordinator had taken and not yet sent is lost with it, and nobody waits for that."""
 
     def broken(task):
-        raise MemoryError("no shipment for you")
+        raise MemoryError("no work item for you")
 
     monkeypatch.setattr(WorkItem, "of", broken)
     with LocalBackend(nodes, "parallel", max_workers=2) as backend:
         pipeline = Pipeline(nodes=[node(output_name="y")(lambda x: x + 1)], backend=backend)
-        with pytest.raises(MemoryError, match="no shipment"):
+        with pytest.raises(MemoryError, match="no work item"):
             pipeline.map({"x": range(10)}, "x")
         monkeypatch.undo()
         assert pipeline.map({"x": range(3)}, "x")["y"] == [1, 2, 3]

@@ -15,7 +15,7 @@ from hypernodes.runtime.bundle.interpreter import StepFailed, execute
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.schedule.feed import Feed
-from hypernodes.runtime.schedule.frames import Chunk
+from hypernodes.runtime.schedule.frames import Chunk, Expand
 from hypernodes.runtime.schedule.schedule import Schedule
 
 
@@ -24,18 +24,20 @@ class Driver:
 
     def __init__(self, pipeline, inputs, nodes="threaded", items="threaded", workers=4, chunk=None, **options):
         plan = pipeline.plan(inputs, backend=LocalBackend(nodes, items, workers), **options).plan
-        slots = [None] * len(plan.slots)
+        slots = [None] * (len(plan.slots) + 1)
         for name, slot in zip(plan.input_names, plan.inputs):
             slots[slot] = inputs[name]
         slots[0] = Services()
         self.plan, self.slots = plan, slots
-        self.schedule = Schedule(LinkedPlan(plan), slots, workers, chunk=chunk)
+        self.schedule = Schedule(
+            LinkedPlan(plan), slots, workers, sizes={PROCESS: chunk, THREAD: chunk} if chunk else None
+        )
         self.out = []
         self.most = 0
 
     def take_all(self, placement=THREAD):
         taken = []
-        while self.schedule.has_ready(placement):
+        while self.schedule.ready.has(placement):
             taken.append(self.schedule.take(placement))
         assert self.schedule.take(placement) is None
         self.out.extend(taken)
@@ -44,8 +46,18 @@ class Driver:
 
     def finish(self, task):
         self.out.remove(task)
-        execute(task.frame.linked.codes[task.bundle], task.frame.slots)
-        self.schedule.finish(task)
+        if isinstance(task, Expand):
+            try:
+                expansion = self.schedule.expand(task)
+            except StepFailed as error:
+                self.schedule.fail(task, error)
+            else:
+                self.schedule.expanded(task, expansion)
+        elif isinstance(task, Chunk):
+            finish_chunk(self.schedule, task, results_of(task))
+        else:
+            execute(task.frame.linked.codes[task.bundle], task.frame.slots)
+            self.schedule.finish(task)
 
     def work(self, rng=None):
         """Finish everything, in the order taken or a random one."""
@@ -60,10 +72,22 @@ class Driver:
         return {name: self.slots[slot] for name, slot in zip(self.plan.output_names, self.plan.outputs)}
 
 
+def results_of(chunk):
+    """Return what the items of a chunk come to, laid end to end."""
+    found = []
+    for number, row in enumerate(chunk.open(), chunk.start):
+        slots = chunk.map_run.template.copy()
+        chunk.map_run.linked.fill(slots, row if isinstance(row, tuple) else (row,), number)
+        execute(chunk.map_run.linked.codes[0], slots)
+        found += [slots[slot] for slot in chunk.map_run.linked.made]
+    return found
+
+
 def finish_chunk(schedule, chunk, results):
     """Finish a chunk, or as much of it as there are results."""
-    schedule.put(chunk, 0, results, len(results))
-    schedule.finish_chunk(chunk, len(results))
+    count = len(results) // len(chunk.map_run.linked.made)
+    schedule.put(chunk, 0, results, count)
+    schedule.finish_chunk(chunk, count)
 
 
 def names(tasks):
@@ -209,9 +233,11 @@ def test_a_value_that_cannot_be_mapped_over_fails_the_run():
     driver = Driver(Pipeline(nodes=[node("x")(lambda: 5), inner.as_node(map_over="x")]), {})
     (task,) = driver.take_all()
     driver.finish(task)
+    (expand,) = driver.take_all()
+    driver.finish(expand)
     assert driver.schedule.done
     ((where, fault),) = driver.schedule.failures
-    assert where is None
+    assert where is expand
     assert isinstance(fault, StepFailed)
     assert isinstance(fault.error, MapInputError)
 
@@ -247,7 +273,8 @@ class Fed(Driver):
         self.delivered = []
         linked = LinkedPlan(plan)
         feed = Feed(linked.map_steps[0], plan.output_names, self.delivered.append, ordered, None)
-        slots = [None] * len(plan.slots)
+        slots = [None] * (len(plan.slots) + 1)
+        slots[0] = Services()
         slots[plan.inputs[0]] = ()
         self.schedule = Schedule(linked, slots, 4, feed=feed, **options)
         self.out = []
@@ -378,13 +405,13 @@ def test_what_was_not_begun_of_a_chunk_is_taken_again():
     finish_chunk(schedule, fourth, [-3])
     assert schedule.done
     assert driver.slots[driver.plan.outputs[0]] == [-x for x in range(10)]
-    assert schedule.in_flight == 0
+    assert schedule.ready.out == 0
 
 
 def test_maps_of_one_priority_take_turns():
     inner = Pipeline(nodes=[node("y")(lambda x: x)], name="inner")
     outer = Pipeline(nodes=[inner.as_node(input_mapping={"xs": "x"}, map_over="xs")])
     driver = Driver(outer, {"xs": [range(3), range(3)]}, "threaded", "threaded", 9, map_over="xs")
-    taken = [(task.map_run.frame.index, task.index) for task in driver.take_all()]
+    taken = [(task.map_run.frame.index, task.start) for task in driver.take_all()]
     assert sorted(taken) == [(outer, inner) for outer in range(2) for inner in range(3)]
     assert [outer for outer, _ in taken] == [0, 1, 0, 1, 0, 1]

@@ -1,7 +1,7 @@
-"""Steps in, the same steps out, which do not begin once their run has been stopped; and runs within it that end too.
+"""Whether a run goes on, and how a run within one of its steps hears that it does not.
 
-Linked in where several steps run one after another in a thread that an interrupt does not reach: a chain then ends
-with the function that is running. Where that function itself runs a pipeline, that run is told, and ends likewise.
+The interpreter looks before each step, so that a chain ends with the function that is running. Where that function
+itself runs a pipeline, that run is told, and ends likewise.
 """
 
 from __future__ import annotations
@@ -10,26 +10,21 @@ import contextlib
 import contextvars
 from typing import Callable, Iterator, List, Optional
 
-from hypernodes.lowering.plan import MapStep, PlanStep, Step
-from hypernodes.runtime.bundle.interpreter import Code, Slots, StepFailed
-from hypernodes.runtime.bundle.items import loop_over
-from hypernodes.runtime.bundle.link import Awaited, Fill, Instruction, Wrap
+from hypernodes.runtime.bundle.interpreter import StepFailed, Stopped
 
 
-class Stopped(BaseException):
-    """A step that did not begin, or a run within a step that has been stopped."""
-
-
-class Stops:
+class Cancellation:
     """Whether a run has been stopped, and what to call when it is.
 
     Without a lock: it could be held by another thread when a node forks. Who adds a call looks at `stopped` after that,
     and who stops the run looks at the calls after it has said so, so one of them sees the other.
     """
 
-    __slots__ = ("_calls", "ended", "stopped")
+    __slots__ = ("_calls", "apart", "ended", "stopped")
 
     def __init__(self) -> None:
+        self.apart = False
+        """Whether its steps run where no interrupt reaches them, so that somebody has to look at `stopped`."""
         self.stopped = False
         self.ended = False
         self._calls: List[Callable[[], None]] = []
@@ -52,58 +47,27 @@ class Stops:
             self._calls.remove(call)
 
 
-_enclosing: contextvars.ContextVar[Optional[Stops]] = contextvars.ContextVar("hypernodes.enclosing", default=None)
+_enclosing: contextvars.ContextVar[Optional[Cancellation]] = contextvars.ContextVar(
+    "hypernodes.enclosing", default=None
+)
 
 
-def enclose(context: contextvars.Context, stops: Stops) -> None:
-    """Let runs that begin in `context`, and in copies of it, be within the run of `stops`."""
-    context.run(_enclosing.set, stops)
+def enclose(context: contextvars.Context, run: Cancellation) -> None:
+    """Let runs that begin in `context`, and in copies of it, be within `run`."""
+    context.run(_enclosing.set, run)
 
 
-def enclosing() -> Optional[Stops]:
+def enclosing() -> Optional[Cancellation]:
     """Return the run that this code is a step of, if it is in lanes: without them, an interrupt comes to us first."""
-    stops = _enclosing.get()
+    run = _enclosing.get()
     # A task that outlives the run which started it keeps its context.
-    return None if stops is None or stops.ended else stops
+    return None if run is None or run.ended else run
 
 
 def within(call: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
     """Call this when the enclosing run, if there is one, is stopped within the block."""
-    stops = enclosing()
-    return contextlib.nullcontext() if stops is None else stops.calling(call)
-
-
-class Stoppable:
-    """Wraps steps for linking; `wrap`, if any, within."""
-
-    def __init__(self, wrap: Optional[Wrap]) -> None:
-        self._wrap = wrap
-
-    def plain(self, step: PlanStep, run: Instruction) -> Instruction:
-        wrapped = self._wrap.plain(step, run) if self._wrap else run
-
-        def stoppable(slots: Slots) -> None:
-            if slots[0].stopped:
-                raise Stopped
-            wrapped(slots)
-
-        return stoppable
-
-    def coroutine(self, step: Step, run: Awaited) -> Awaited:
-        wrapped = self._wrap.coroutine(step, run) if self._wrap else run
-
-        async def stoppable(slots: Slots) -> None:
-            if slots[0].stopped:
-                raise Stopped
-            await wrapped(slots)
-
-        return stoppable
-
-    def loop(self, step: MapStep, code: Code, fill: Fill) -> Instruction:
-        return self._wrap.loop(step, code, fill) if self._wrap else loop_over(step, code, fill)
-
-    def filler(self, step: MapStep, fill: Fill) -> Fill:
-        return self._wrap.filler(step, fill) if self._wrap else fill
+    run = enclosing()
+    return contextlib.nullcontext() if run is None else run.calling(call)
 
 
 def is_stop(error: BaseException) -> bool:

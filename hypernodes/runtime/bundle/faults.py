@@ -52,7 +52,7 @@ def located(
     items : tuple of int
         Indices of the enclosing map items, outermost first.
     """
-    if not isinstance(error, StepFailed):
+    if type(error) is not StepFailed:
         return error
     for map_step, index, inner in reversed(error.trail):
         items = (*items, index)

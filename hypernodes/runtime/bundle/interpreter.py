@@ -11,11 +11,13 @@ on the spot, by whoever is in slot 0. No other object that could be awaited is: 
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 Slots = List[Any]
-Table = Sequence[Tuple[Any, ...]]
-Shape = Callable[[Table, Slots], None]
+Row = Tuple[Any, ...]
+Table = Sequence[Row]
+Shape = Callable[[Any, Slots], None]
+"""Runs the rows of a table: a sequence, or for most shapes any iterable."""
 Segment = Tuple[Shape, Table]
 Code = Tuple[Segment, ...]
 
@@ -28,6 +30,10 @@ class StepFailed(Exception):
         self.out = out
         self.error = error
         self.trail: List[Tuple[Any, int, Slots]] = []
+
+
+class Stopped(BaseException):
+    """A step that did not begin, or a run within a step that has been stopped."""
 
 
 def is_exception(error: BaseException) -> bool:
@@ -44,9 +50,33 @@ def settled(slots: Slots, value: Any) -> Any:
 
 
 def execute(code: Code, slots: Slots) -> None:
-    """Run linked steps over `slots`, in order."""
+    """Run linked steps over `slots`, in order.
+
+    Where no interrupt reaches this thread, none begins once the run has been stopped.
+    """
+    run = slots[0]
+    if not run.apart:
+        for shape, table in code:
+            shape(table, slots)
+        return
     for shape, table in code:
-        shape(table, slots)
+        if run.stopped:
+            raise Stopped
+        if len(table) == 1:
+            shape(table, slots)
+        else:
+            _BY_ROW.get(shape, shape)(unless_stopped(table, run), slots)
+
+
+def unless_stopped(rows: Iterable[Row], run: Any) -> Iterator[Row]:
+    """Yield rows until the run is stopped.
+
+    In a loop over these a step costs half as much again; a look in the loop itself, everywhere, a tenth more.
+    """
+    for row in rows:
+        if run.stopped:
+            raise Stopped
+        yield row
 
 
 def nullary(table: Table, slots: Slots) -> None:
@@ -141,6 +171,8 @@ def binary_of_data(table: Table, slots: Slots) -> None:
 
 OF_DATA: Dict[Shape, Shape] = {unary: unary_of_data, chain: chain_of_data, binary: binary_of_data}
 """To look at what the smallest functions return costs a tenth of their time; long rows of them are told apart."""
+_BY_ROW: Dict[Shape, Shape] = {chain: unary, chain_of_data: unary_of_data}
+"""For shapes that look at their table as a whole, those that take it row by row."""
 UNARY = frozenset({unary, unary_last, chain, unary_of_data, chain_of_data})
 """Shapes whose rows are a function, the slot that it reads and the slot that it fills."""
 

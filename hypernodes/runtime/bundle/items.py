@@ -1,7 +1,8 @@
-"""The code of a straight body and the rows of a map in, columns of results out: the loop that runs items one by one.
+"""The loop over the items of a map within a bundle: one set of slots serves all of them.
 
-One set of slots serves all items. The loop over items is the hottest of the package after the interpreter's, so it is
-specialised as that is: a single axis needs no row, and a body that is one chain of calls no slots until one fails.
+It is the hottest of the package after the interpreter's, so it is specialised as that is: a single axis needs no row,
+and a body that is one chain of calls no slots until one fails. Items that are told of, and those of which some may be
+failures from the start, are taken one by one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from itertools import islice
 from operator import itemgetter
 from types import CoroutineType
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-from hypernodes.lowering.plan import MapStep
-from hypernodes.runtime.bundle.interpreter import UNARY, Code, Slots, StepFailed, execute, settled
-from hypernodes.runtime.bundle.maps import frame_slots, map_columns, rows_of
+from hypernodes.lowering.plan import MapStep, Step
+from hypernodes.runtime.bundle.collect import BROKEN, FailedItems, Salvage, failure_of, parts
+from hypernodes.runtime.bundle.interpreter import UNARY, Code, Slots, StepFailed, execute, settled, unless_stopped
+from hypernodes.runtime.bundle.layers import Layers
+from hypernodes.runtime.bundle.maps import Expansion, Fill, frame_slots, map_columns, rows_of
 
 BLOCK = 4096
 """Items whose results are gathered end to end before they are dealt out to their columns: enough to make that cheap,
@@ -21,55 +24,140 @@ few enough to take no memory beside the columns themselves."""
 
 Add = Callable[[Any], None]
 Pick = Callable[[Slots], Any]
+Links = List[Tuple[Any, bool, int, int]]
 
 
-def loop_over(
-    step: MapStep, code: Code, fill: Callable[[Slots, Tuple[Any, ...], int], None]
-) -> Callable[[Slots], None]:
+def loop_over(step: MapStep, code: Code, fill: Fill, layers: Optional[Layers]) -> Callable[[Slots], None]:
     """Return an instruction that runs `code` for each item of a map in turn, its slots filled by `fill`."""
-    outputs = step.body.outputs
-    width = len(outputs)
-    pick: Pick = itemgetter(*outputs) if outputs else _nothing
-    single = step.axes[0].body_slot if len(step.axes) == 1 and not step.spreads else None
-    chained = _chain(code, single, outputs)
+    loop = _Loop(step, code, fill, layers)
 
     def run(slots: Slots) -> None:
-        given, total = map_columns(step, slots)
+        expansion = map_columns(step, slots) if layers is None else layers.expand(step, slots)
+        if expansion is None:
+            raise FailedItems
         own = frame_slots(step, slots)
-        columns: List[List[Any]] = [[] for _ in outputs]
-        flat: List[Any] = []
-        add: Add = flat.append if width == 1 else flat.extend
-        values: Iterator[Any] = rows_of(step.mode, given) if single is None else iter(given[0])
-        for start in range(0, total, BLOCK):
-            block = islice(values, BLOCK)
-            try:
-                if single is None:
-                    for index, row in enumerate(block, start):
-                        fill(own, row, index)
-                        execute(code, own)
-                        add(pick(own))
-                elif chained is not None:
-                    _run_chain(chained, block, own, flat.append)
-                else:
-                    for own[single] in block:
-                        for shape, steps in code:
-                            shape(steps, own)
-                        add(pick(own))
-            except StepFailed as failed:
-                failed.trail.append((step, start + len(flat) // max(1, width), own))
-                raise
-            deal(flat, columns)
+        if layers is not None:
+            layers.map_started(step, slots, own, expansion.total)
+        columns: List[List[Any]] = [[] for _ in step.body.outputs]
+        if loop.alike(expansion, own):
+            loop.in_blocks(expansion, own, columns)
+        else:
+            loop.one_by_one(expansion, own, columns)
         for result, column in zip(step.results, columns):
-            slots[result] = column
+            slots[result] = column if layers is None else layers.column(column)
+        if layers is not None:
+            layers.map_ended(step, slots)
         for slot in step.frees:
             slots[slot] = None
+        if layers is not None and layers.collects and any(type(slots[slot]) in BROKEN for slot in step.results):
+            raise FailedItems
 
     return run
 
 
-def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[List[Tuple[Any, bool, int, int]]]:
+class _Loop:
+    """What is known of the loop over a map before it runs."""
+
+    def __init__(self, step: MapStep, code: Code, fill: Fill, layers: Optional[Layers]) -> None:
+        self._step = step
+        self._code = code
+        self._fill = fill
+        self._layers = layers
+        outputs = step.body.outputs
+        self._width = len(outputs)
+        self._pick: Pick = itemgetter(*outputs) if outputs else _nothing
+        self._single = step.axes[0].body_slot if len(step.axes) == 1 and not step.spreads else None
+        self._plain, self._salvage = parts(code)
+        self._links = _chain(self._plain, self._single, outputs)
+        steps = [inner for bundle in step.body.bundles for inner in bundle.steps]
+        # Runs within an item have to know which it is before anything of it fails.
+        runs_within = any(not isinstance(inner, Step) or getattr(inner.fn, "runs_plan", False) for inner in steps)
+        self._apart = layers is not None and (layers.observed or runs_within)
+
+    def alike(self, expansion: Expansion, own: Slots) -> bool:
+        """Return whether all items can be run by the plain code, until one fails."""
+        if self._apart:
+            return False
+        salvage = self._salvage
+        if salvage is None:
+            return True
+        return salvage.sound(own) and all(BROKEN.isdisjoint(map(type, column)) for column in expansion.columns)
+
+    def one_by_one(self, expansion: Expansion, own: Slots, columns: List[List[Any]]) -> None:
+        """Run items with all that is around them."""
+        layers, step, outputs = self._layers, self._step, self._step.body.outputs
+        assert layers is not None
+        for index, row in enumerate(rows_of(step.mode, expansion.columns)):
+            try:
+                self._fill(own, row, index)
+                layers.item_follows(own, index)
+                execute(self._code, own)
+                layers.item_ended(own)
+            except StepFailed as failed:
+                failed.trail.append((step, index, own))
+                raise
+            for column, slot in zip(columns, outputs):
+                column.append(own[slot])
+
+    def in_blocks(self, expansion: Expansion, own: Slots, columns: List[List[Any]]) -> None:
+        """Run items by the plain code alone; one that fails is salvaged where failures are collected."""
+        single, step = self._single, self._step
+        flat: List[Any] = []
+        add: Add = flat.append if self._width == 1 else flat.extend
+        values: Iterator[Any] = rows_of(step.mode, expansion.columns) if single is None else iter(expansion.columns[0])
+        for start in range(0, expansion.total, BLOCK):
+            block = islice(values, BLOCK)
+            while True:
+                try:
+                    self._run(block, start + len(flat) // max(1, self._width), own, flat, add)
+                    break
+                except StepFailed as failed:
+                    index = start + len(flat) // max(1, self._width)
+                    if self._salvage is None:
+                        failed.trail.append((step, index, own))
+                        raise
+                    own[-1].placed(index)
+                    self._go_on(self._salvage, failed, own, flat, add)
+            deal(flat, columns)
+
+    def _run(self, block: Iterable[Any], start: int, own: Slots, flat: List[Any], add: Add) -> None:
+        single, code, pick, apart = self._single, self._plain, self._pick, own[0].apart
+        if single is None:
+            for index, row in enumerate(block, start):
+                self._fill(own, row, index)
+                execute(code, own)
+                add(pick(own))
+        elif self._links is not None:
+            _run_chain(self._links, block, own, flat.append)
+        elif apart:
+            for own[single] in block:
+                execute(code, own)
+                add(pick(own))
+        else:
+            for own[single] in block:
+                for shape, steps in code:
+                    shape(steps, own)
+                add(pick(own))
+
+    def _go_on(self, salvage: Salvage, fault: StepFailed, own: Slots, flat: List[Any], add: Add) -> None:
+        """Finish an item of which a step has failed."""
+        try:
+            if self._links is None:
+                salvage.after(own, fault)
+                add(self._pick(own))
+                return
+            step = salvage.steps[salvage.failed(fault)]
+        except StepFailed as failed:
+            failed.trail.append((self._step, own[-1].items[-1], own))
+            raise
+        # What the links before it have made is there; all others would have read a failure.
+        failure = failure_of(step, own, fault.error)  # type: ignore[arg-type]
+        flat += [failure] * (self._width - len(flat) % self._width)
+
+
+def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[Links]:
     """Return calls, each of what the one before it returned, with whether that is an output; None for another body."""
-    links: List[Tuple[Any, bool, int, int]] = []
+    links: Links = []
     last = item
     for shape, table in code:
         if shape not in UNARY:
@@ -84,13 +172,14 @@ def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[
     return links if outputs and made == tuple(outputs) else None
 
 
-def _run_chain(links: List[Tuple[Any, bool, int, int]], values: Iterator[Any], own: Slots, add: Add) -> None:
-    out = 0
+def _run_chain(links: Links, values: Iterable[Any], own: Slots, add: Add) -> None:
+    out, run = 0, own[0]
+    apart = run.apart
     calls = [(fn, asked, out) for fn, asked, _, out in links]
     value: Any = None
     try:
         for value in values:
-            for fn, asked, out in calls:  # noqa: B007  out is read where a call raises
+            for fn, asked, out in unless_stopped(calls, run) if apart else calls:  # noqa: B007  out is read where a call raises
                 made = fn(value)
                 value = settled(own, made) if type(made) is CoroutineType else made
                 if asked:

@@ -1,56 +1,55 @@
 """Steps of a plan in, code for the interpreter out: each step becomes an instruction specialised to its shape.
 
-What wraps a step (a listener) or its call (retries, a timeout) is applied here, once, when the plan is linked; a plan
-that nobody listens to is linked without, and runs as if wrapping did not exist. ::
+What is around a step (`layers`) or its call (retries, a timeout) is applied here, once, when the plan is linked; a plan
+that nobody listens to is linked without, and runs as if there were no such thing. ::
 
     Step ──shape──▶ (fn, slots…) rows ──neighbours of one shape──▶ segments
-         ──wrap───▶ closure over the slots                           (interpreter.general)
+         ──layers─▶ closure over the slots                           (interpreter.general)
 """
 
 from __future__ import annotations
 
 from operator import itemgetter
 from types import CoroutineType
-from typing import Any, Awaitable, Callable, List, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import OutputCountError
 from hypernodes.lowering.plan import Hosted, MapStep, PlanStep, Step
 from hypernodes.lowering.readers import returns_data
 from hypernodes.runtime.bundle import interpreter
 from hypernodes.runtime.bundle.awaiting import finished
-from hypernodes.runtime.bundle.interpreter import Code, Shape, Slots, settled
+from hypernodes.runtime.bundle.collect import Salvage, collecting
+from hypernodes.runtime.bundle.interpreter import Code, Shape, Slots, Stopped, settled
 from hypernodes.runtime.bundle.items import loop_over
-from hypernodes.runtime.bundle.maps import row_filler
+from hypernodes.runtime.bundle.layers import Layers
+from hypernodes.runtime.bundle.maps import Fill, row_filler
+from hypernodes.runtime.bundle.observe import Awaited, Instruction
 from hypernodes.runtime.bundle.once import listing
 from hypernodes.runtime.bundle.policies import governed, governed_coroutine
 
-Instruction = Callable[[Slots], Any]
-Awaited = Callable[[Slots], Awaitable[None]]
-Fill = Callable[[Slots, Tuple[Any, ...], int], None]
-"""Puts the row of an item, and what follows from its index, into the slots of its frame."""
 
-
-class Wrap(Protocol):
-    """Takes a step and what runs it, returns what to run instead."""
-
-    def plain(self, step: PlanStep, run: Instruction) -> Instruction: ...
-
-    def coroutine(self, step: Step, run: Awaited) -> Awaited: ...
-
-    def loop(self, step: MapStep, code: Code, fill: Fill) -> Instruction: ...
-
-    def filler(self, step: MapStep, fill: Fill) -> Fill: ...
-
-
-def link(steps: Sequence[PlanStep], wrap: Optional[Wrap] = None) -> Code:
-    """Return the code of steps that run one after another in this thread.
+def link(steps: Sequence[PlanStep], layers: Optional[Layers] = None, reads: Sequence[int] = ()) -> Code:
+    """Return the code of steps that run one after another in this thread, and between them read the slots `reads`.
 
     A coroutine function is awaited by ``slots[0].wait_for``, a hosted frame run by ``slots[0].host``: the driver
     provides both.
     """
+    code = _segments(steps, layers)
+    if layers is None or not layers.collects:
+        return code
+    return ((collecting, ((code, Salvage(steps, reads, lambda step: _alone(step, layers))),)),)
+
+
+def _alone(step: PlanStep, layers: Layers) -> Instruction:
+    """Return a step as an instruction of its own."""
+    shape, row = _row(step, layers)
+    return row[0] if shape is interpreter.general else layers.plain(step, _instruction(step))  # type: ignore[arg-type]
+
+
+def _segments(steps: Sequence[PlanStep], layers: Optional[Layers]) -> Code:
     segments: List[Tuple[Shape, List[Tuple[Any, ...]]]] = []
     for step in steps:
-        shape, row = _row(step, wrap)
+        shape, row = _row(step, layers)
         if segments and segments[-1][0] is shape:
             segments[-1][1].append(row)
         else:
@@ -67,44 +66,46 @@ def _sharper(shape: Shape, rows: Sequence[Tuple[Any, ...]]) -> Shape:
     return sharper if sharper and all(returns_data(row[0]) for row in rows) else shape
 
 
-def link_coroutine(step: Step, wrap: Optional[Wrap] = None) -> Awaited:
+def link_coroutine(step: Step, layers: Optional[Layers] = None) -> Awaited:
     """Return a coroutine function that runs one coroutine step on the event loop."""
     call, store, frees = _coroutine_call(step), _store(step), step.frees
 
     async def run(slots: Slots) -> None:
+        if slots[0].stopped:
+            raise Stopped
         value = await call(slots)
         store(slots, await finished(value) if type(value) is CoroutineType else value)
         for slot in frees:
             slots[slot] = None
 
-    return wrap.coroutine(step, run) if wrap else run
+    return layers.coroutine(step, run) if layers else run
 
 
-def link_filler(step: MapStep, wrap: Optional[Wrap] = None) -> Fill:
+def link_filler(step: MapStep, layers: Optional[Layers] = None) -> Fill:
     """Return what fills the slots of each item of a map."""
     fill = row_filler(step)
-    return wrap.filler(step, fill) if wrap else fill
+    return layers.filler(step, fill) if layers else fill
 
 
-def _row(step: PlanStep, wrap: Optional[Wrap]) -> Tuple[Shape, Tuple[Any, ...]]:
+def _row(step: PlanStep, layers: Optional[Layers]) -> Tuple[Shape, Tuple[Any, ...]]:
     out = step.results[0] if step.results else 0
     if isinstance(step, MapStep):
-        code = link([inner for bundle in step.body.bundles for inner in bundle.steps], wrap)
-        fill = link_filler(step, wrap)
-        return interpreter.general, (wrap.loop(step, code, fill) if wrap else loop_over(step, code, fill), out)
+        bundles = step.body.bundles
+        reads = tuple([slot for bundle in bundles for slot in bundle.imports])
+        code = link([inner for bundle in bundles for inner in bundle.steps], layers, reads)
+        return interpreter.general, (loop_over(step, code, link_filler(step, layers), layers), out)
     if isinstance(step, Hosted):
         return interpreter.general, (_hosted(step), out)
-    if wrap is None and not step.is_coroutine and not step.unpack and not step.policy.governs_calls:
+    told = layers is not None and (layers.observed or getattr(step.fn, "runs_plan", False))
+    if not told and not step.is_coroutine and not step.unpack and not step.policy.governs_calls:
         slots = [argument.slot for argument in step.arguments]
         if not any(argument.keyword for argument in step.arguments):
             if not step.frees and len(slots) <= 2:
                 return _PLAIN[len(slots)], (listing(step), *slots, out)
             if len(slots) == 1 and step.frees == (slots[0],):
                 return interpreter.unary_last, (listing(step), slots[0], out)
-        run = _instruction(step)
-    else:
-        run = _instruction(step)
-    return interpreter.general, (wrap.plain(step, run) if wrap else run, out)
+    run = _instruction(step)
+    return interpreter.general, (layers.plain(step, run) if layers else run, out)
 
 
 _PLAIN = (interpreter.nullary, interpreter.unary, interpreter.binary)

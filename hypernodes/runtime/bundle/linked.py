@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, Bundle, MapStep, Plan, Step, is_timed
-from hypernodes.runtime.bundle.cancellation import Stoppable
+from hypernodes.lowering.plan import FRAMES, INLINE, LOOP, PROCESS, MapStep, Plan, Step, is_timed
 from hypernodes.runtime.bundle.interpreter import Slots
-from hypernodes.runtime.bundle.link import Fill, Wrap, link, link_coroutine, link_filler
+from hypernodes.runtime.bundle.layers import Layers
+from hypernodes.runtime.bundle.link import link, link_coroutine, link_filler
+from hypernodes.runtime.bundle.maps import Fill
 from hypernodes.runtime.processes.wire import Part
 
 
@@ -29,13 +30,15 @@ class LinkedPlan:
         Bundle index to the owner of its programs, and to the one that was last sent to worker processes.
     passed_on : dict of int to int
         Of a straight plan: number of an output that no bundle makes, because it was given, to its slot.
+    made : list of int
+        The slots of the other outputs.
     length : int
         Steps on the critical path, 1 at least.
     timed : bool
         Whether a call in a worker process may be late, which only its end would stop.
     """
 
-    def __init__(self, plan: Plan, wrap: Optional[Wrap] = None, step: Optional[MapStep] = None) -> None:
+    def __init__(self, plan: Plan, layers: Optional[Layers] = None, step: Optional[MapStep] = None) -> None:
         self.plan = plan
         bundles = plan.bundles
         self.count = len(bundles)
@@ -52,33 +55,31 @@ class LinkedPlan:
         self.first = [bundle.index for bundle in bundles if not bundle.waits]
         self.outputs = plan.outputs
         self.passed_on = dict(_passed_on(plan)) if plan.straight else {}
+        self.made = [slot for number, slot in enumerate(plan.outputs) if number not in self.passed_on]
         self.length = max(1, plan.critical_path)
         self.map_steps: Dict[int, MapStep] = {}
         self.bodies: Dict[int, LinkedPlan] = {}
         self.placements_used: Set[str] = {placement for placement in self.placements if placement != FRAMES}
         self.straight = plan.straight
         self.timed = any(map(is_timed, bundles))
-        self.fill: Fill = link_filler(step, wrap) if step else _no_row
+        self.fill: Fill = link_filler(step, layers) if step else _no_row
         self.sent: Dict[int, Tuple[int, Part]] = {}
         self.codes: List[Any] = []
-        # A plan that the caller's thread runs alone is stopped by the interrupt of that thread.
-        stoppable = wrap if {bundle.placement for bundle in bundles} <= {INLINE} else Stoppable(wrap)
         for bundle in bundles:
             if bundle.placement == FRAMES:
                 inner = bundle.steps[0]
                 assert isinstance(inner, MapStep)
-                body = LinkedPlan(inner.body, wrap, inner)
+                body = LinkedPlan(inner.body, layers, inner)
                 self.map_steps[bundle.index] = inner
                 self.bodies[bundle.index] = body
                 self.placements_used |= body.placements_used
                 self.codes.append(None)
             elif bundle.placement == LOOP:
-                own = _chosen(bundle, stoppable, wrap)
-                self.codes.append([link_coroutine(s, own) for s in bundle.steps if isinstance(s, Step)])
+                self.codes.append([link_coroutine(s, layers) for s in bundle.steps if isinstance(s, Step)])
             elif bundle.placement == PROCESS:
                 self.codes.append(None)
             else:
-                self.codes.append(link(bundle.steps, _chosen(bundle, stoppable, wrap)))
+                self.codes.append(link(bundle.steps, layers, bundle.imports))
 
     @property
     def inline(self) -> bool:
@@ -89,11 +90,6 @@ class LinkedPlan:
 def _passed_on(plan: Plan) -> Iterator[Tuple[int, int]]:
     exports = plan.bundles[0].exports
     return ((number, slot) for number, slot in enumerate(plan.outputs) if slot not in exports)
-
-
-def _chosen(bundle: Bundle, stoppable: Optional[Wrap], wrap: Optional[Wrap]) -> Optional[Wrap]:
-    # The first step of a bundle begins as it is taken: one alone has nothing to look at.
-    return stoppable if len(bundle.steps) > 1 or isinstance(bundle.steps[0], MapStep) else wrap
 
 
 def _no_row(slots: Slots, row: Tuple[Any, ...], index: int) -> None:

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from hypernodes.asking import named, normal
 from hypernodes.errors import MapInputError, MapLengthError, MissingInputError, UnknownNameError, did_you_mean
@@ -18,29 +30,15 @@ from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.once import STREAMS, endless, kept
 
-
-class Listener(Protocol):
-    """Who is told of maps and items; `slots` are a frame's, whose slot 0 is the listener's to fill.
-
-    One that `collects` errors may also refuse to start a map, and then fills in its results.
-    """
-
-    collects: bool
-
-    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: Optional[int]) -> None: ...
-
-    def item_started(self, slots: Slots, index: int) -> None: ...
-
-    def item_ended(self, slots: Slots) -> None: ...
-
-    def map_ended(self, step: MapStep, slots: Slots, template: Slots) -> None: ...
-
-    def refuses(self, step: MapStep, slots: Slots) -> bool: ...
-
-    def column(self, cells: List[Any]) -> List[Any]: ...
+Fill = Callable[[Slots, Tuple[Any, ...], int], None]
+"""Puts the row of an item, and what follows from its index, into the slots of its frame."""
 
 
-Columns = List[Any]
+class Expansion(NamedTuple):
+    """What a map goes over: a sized iterable for each axis, and the number of items that these make."""
+
+    columns: List[Any]
+    total: int
 
 
 class Items(List[Any]):
@@ -53,10 +51,23 @@ Replace = Callable[[int, Exception], Any]
 """Returns what stands in the place of an item that cannot be read."""
 
 
-def map_columns(step: MapStep, slots: Slots, replace: Optional[Replace] = None) -> Tuple[Columns, int]:
-    """Return the values of a map, a sized iterable for each axis, and the number of items they make.
+def at_hand(step: MapStep, slots: Slots) -> bool:
+    """Return whether `map_columns` runs no code of the user's: all it reads are lists, tuples, ranges and arrays."""
+    for axis in step.axes:
+        kind = type(slots[axis.slot])
+        if kind not in _AT_HAND and not _is_array(kind):
+            return False
+    if step.spreads:
+        return set(map(type, slots[step.axes[0].slot])) <= {dict} and not step.items_read_again
+    again = step.items_read_again
+    return all(STREAMS.isdisjoint(map(type, slots[a.slot])) for a in step.axes if a.parameter in again)
 
-    Items that can be read once and have several readers are lists; `replace` takes the faults of one.
+
+def map_columns(step: MapStep, slots: Slots, replace: Optional[Replace] = None) -> Expansion:
+    """Return the values of a map as they are now, so that nothing of the user's runs when a row is taken.
+
+    Items that can be read once and have several readers are lists, mappings that are to be spread are dicts; `replace`
+    takes the faults of one.
 
     Raises
     ------
@@ -67,11 +78,34 @@ def map_columns(step: MapStep, slots: Slots, replace: Optional[Replace] = None) 
     """
     columns, total = columns_of(step.name, {axis.parameter: slots[axis.slot] for axis in step.axes}, step.mode)
     again = step.items_read_again
-    if again and step.spreads:
-        return [_with_lists(step, column, again, replace) for column in columns.values()], total
-    return [
-        _listed(step, name, column, replace) if name in again else column for name, column in columns.items()
-    ], total
+    if step.spreads:
+        columns = {name: _with_dicts(step, column, replace) for name, column in columns.items()}
+        if again:
+            columns = {name: _with_lists(step, column, again, replace) for name, column in columns.items()}
+    else:
+        columns.update([(name, _listed(step, name, columns[name], replace)) for name in again])
+    return Expansion(list(columns.values()), total)
+
+
+def _with_dicts(step: MapStep, column: Any, replace: Optional[Replace]) -> Any:
+    """Return a column of mappings, a dict in the place of each that may do something when it is asked for a value."""
+    if set(map(type, column)) <= {dict}:
+        return column
+
+    def plain(index: int, item: Any) -> Any:
+        if type(item) is dict or not isinstance(item, Mapping):
+            return item
+        # What it gives for a name may be more, or less, than what it lists.
+        found = {name: item[name] for name in item}
+        for entry in step.spread:
+            value = item.get(entry.name, REQUIRED)
+            if value is REQUIRED:
+                found.pop(entry.name, None)
+            else:
+                found[entry.name] = value
+        return found
+
+    return _each_kept(column, plain, replace)
 
 
 def _listed(step: MapStep, axis: str, column: Any, replace: Optional[Replace]) -> Any:
@@ -170,11 +204,21 @@ def _sized(pipeline: str, parameter: str, value: Any) -> Any:
     items = listable(pipeline, parameter, value)
     # Read here, before any item runs, an iterable of the user's cannot fail between two items. Arrays and series cannot
     # fail, and as lists would take several times their memory.
-    is_array = kind.__module__ == "numpy" or getattr(value, "ndim", None) == 1
-    return value if is_array and hasattr(value, "__array__") and hasattr(value, "__len__") else Items(items)
+    return value if _is_array(kind) or _is_series(value) else Items(items)
 
 
-def row_filler(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:
+_AT_HAND = frozenset((list, tuple, range, Items))
+
+
+def _is_array(kind: type) -> bool:
+    return kind.__module__ == "numpy" and kind.__name__ == "ndarray"
+
+
+def _is_series(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "pandas" and hasattr(value, "__array__") and value.ndim == 1
+
+
+def row_filler(step: MapStep) -> Fill:
     """Return a function that puts one row of items into the slots of a frame."""
     if step.spreads:
         return _spreader(step)
@@ -194,7 +238,7 @@ def row_filler(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:
     return fill
 
 
-def _spreader(step: MapStep) -> Callable[[Slots, Tuple[Any, ...], int], None]:
+def _spreader(step: MapStep) -> Fill:
     known: Dict[str, int] = {entry.name: entry.slot for entry in step.spread}
     axis = step.axes[0].parameter
 
@@ -229,9 +273,14 @@ def _missing(step: MapStep, item: Mapping[str, Any], where: str) -> MissingInput
     return MissingInputError(*needs[0], tuple(map(str, item)), where, needs)
 
 
+def blank(size: int) -> Slots:
+    """Return the slots of a frame, with one more for its `Scope`."""
+    return [None] * (size + 1)
+
+
 def frame_slots(step: MapStep, slots: Slots) -> Slots:
-    """Return the slots of a body frame, empty but for the runtime's slot and what all items share."""
-    own: Slots = [None] * len(step.body.slots)
+    """Return the slots of a body frame, empty but for the runtime's first slot and what all items share."""
+    own = blank(len(step.body.slots))
     own[0] = slots[0]
     for inner, outer in step.shared:
         own[inner] = slots[outer]

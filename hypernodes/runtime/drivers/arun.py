@@ -1,7 +1,7 @@
 """A linked plan and the running event loop in, the root frame's slots filled out: one run that blocks nothing.
 
-Coroutine nodes run on the caller's loop. Where that is all there is, no thread is started; otherwise the seat is a
-thread of its own, and the caller's task awaits its end. A cancelled task stops the run and still awaits its end.
+Coroutine nodes run on the caller's loop. Where that is all there is, no thread is started; otherwise the coordinator
+is a thread of its own, and the caller's task awaits its end. A cancelled task stops the run and still awaits its end.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.bundle.cancellation import within
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.drivers.coordinator import Coordinator, straight
 from hypernodes.runtime.drivers.interrupts import interruptible_await
 from hypernodes.runtime.drivers.libraries import alike
-from hypernodes.runtime.drivers.run import SEAT, Failures, Resources, Run, SlotZero, straight
+from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
+from hypernodes.runtime.drivers.wakeup import LoopWakeup
+from hypernodes.runtime.schedule.schedule import Failures
 
 
-async def arun_plan(
-    linked: LinkedPlan, slots: Slots, resources: Resources, slot_zero: Optional[SlotZero] = None
-) -> Failures:
+async def arun_plan(linked: LinkedPlan, slots: Slots, resources: Resources) -> Failures:
     """Run a plan with its coroutines on the running loop, and everything else beside it."""
     with contextlib.closing(Services(asyncio.get_running_loop())) as services:
-        slots[0] = slot_zero(services) if slot_zero else services
+        slots[0] = services
         if linked.inline:
             return await _straight_in_thread(linked, slots, services)
         run = Run(linked, slots, resources, services)
         if linked.placements_used <= {LOOP}:
             await on_loop(run)
         else:
-            await in_thread(run.work, run.interrupt)
+            await in_thread(Coordinator(run).work, run.interrupt)
         return run.schedule.failures
 
 
 async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Services) -> Failures:
     failures: Failures = []
+    services.apart = True
 
     def work() -> None:
         failures.extend(straight(linked, slots))
@@ -54,14 +56,14 @@ async def in_thread(work: Callable[[], None], stop: Callable[[BaseException], No
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
 
-    def seat() -> None:
+    def coordinate() -> None:
         try:
             work()
         finally:
             loop.call_soon_threadsafe(over.set)
 
     run = contextvars.copy_context().run
-    thread = threading.Thread(target=run, args=(alike(seat),), name="hypernodes-seat", daemon=True)
+    thread = threading.Thread(target=run, args=(alike(coordinate),), name="hypernodes-coordinator", daemon=True)
     stopped: List[BaseException] = []
 
     def stop_thread(error: BaseException) -> None:
@@ -83,29 +85,21 @@ async def in_thread(work: Callable[[], None], stop: Callable[[BaseException], No
         raise stopped[0]
 
 
-class _LoopBell:
-    """The bell of a seat that is a task on the loop where all the lanes are."""
-
-    def __init__(self) -> None:
-        self.rung = asyncio.Event()
-
-    def put(self, token: object) -> None:
-        self.rung.set()
-
-
 async def on_loop(run: Run) -> None:
-    bell = run.bell = _LoopBell()
+    """Coordinate a run whose lanes are all on this loop: there is nothing to do but to wait for its end."""
+    wakeup = run.wakeup = LoopWakeup(asyncio.get_running_loop())
     cancelled: Optional[asyncio.CancelledError] = None
     with interruptible_await(run.interrupt), within(run.halt):
         with run.lock:
-            run.wake(SEAT)
+            more = run.wake()
+        if more and run.threads is not None:
+            run.threads.grow()
         while not run.schedule.done:
             try:
-                await bell.rung.wait()
+                await wakeup.wait(lambda: run.schedule.done)
             except asyncio.CancelledError as error:
                 cancelled = error
                 run.interrupt(error)
-            bell.rung.clear()
-    run.release()
+    run.close()
     if cancelled is not None:
         raise cancelled

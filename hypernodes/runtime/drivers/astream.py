@@ -1,30 +1,33 @@
 """A linked plan and rows to feed its map in, the outputs of items out as they finish, on a running event loop.
 
 Rows are pulled by a task of their own, on the caller's loop, while the window has room; coroutine nodes run on that
-loop too. The seat of the run is where `arun` has it: a task where coroutines are all there is, else a thread. ::
+loop too. The coordinator of the run is where `arun` has it: a task where coroutines are all there is, else a thread. ::
 
-    pump (task) ─push─▶ Run ◀─ seat, lanes, workers
+    pump (task) ─push─▶ Run ◀─ coordinator, lanes, workers
          ▲               │ deliver, from any thread
-         └───room─── consumer ◀─bell
+         └───room─── consumer ◀─wakeup
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from typing import Any, AsyncGenerator, AsyncIterator, Deque, Optional
+from typing import AsyncGenerator, AsyncIterator, Deque, Optional
 
 from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.arun import in_thread, on_loop
 from hypernodes.runtime.drivers.context import Begun
-from hypernodes.runtime.drivers.run import Resources, Run, SlotZero
+from hypernodes.runtime.drivers.coordinator import Coordinator
+from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
 from hypernodes.runtime.drivers.stream import Conclude
-from hypernodes.runtime.schedule.feed import Delivery, Feed, Row
+from hypernodes.runtime.drivers.wakeup import LoopWakeup
+from hypernodes.runtime.schedule.feed import Feed
+from hypernodes.runtime.schedule.sink import Delivery
+from hypernodes.runtime.schedule.source import Row
 
 
 async def astream_plan(
@@ -34,7 +37,6 @@ async def astream_plan(
     rows: Rows[AsyncIterator[Row]],
     ordered: bool,
     conclude: Conclude,
-    slot_zero: Optional[SlotZero] = None,
 ) -> AsyncGenerator[Delivery, None]:
     """Yield the items of the map that `linked` is; nothing is started before the first of them is asked for."""
     if not linked.count:
@@ -45,14 +47,13 @@ async def astream_plan(
         conclude([])
         return
     loop = asyncio.get_running_loop()
-    services = Services(loop)
-    slots[0] = slot_zero(services) if slot_zero else services
+    services = slots[0] = Services(loop)
     ready: Deque[Delivery] = deque()
-    bell = _Bell(loop)
+    wakeup = LoopWakeup(loop)
 
     def deliver(delivery: Delivery) -> None:
         ready.append(delivery)
-        bell.ring()
+        wakeup.set()
 
     def stop(error: BaseException) -> None:
         run.stop()
@@ -61,24 +62,24 @@ async def astream_plan(
     feed = Feed(linked.map_steps[0], linked.plan.output_names, deliver, ordered, rows.total)
     run = Run(linked, slots, resources, services, feed)
     pump = _Pump(run, rows.reader)
-    working = on_loop(run) if linked.placements_used <= {LOOP} else in_thread(run.work, stop)
-    seat, pumping = loop.create_task(Begun(working)), loop.create_task(Begun(pump.work()))
-    seat.add_done_callback(lambda task: bell.ring())
+    working = on_loop(run) if linked.placements_used <= {LOOP} else in_thread(Coordinator(run).work, stop)
+    coordinator, pumping = loop.create_task(Begun(working)), loop.create_task(Begun(pump.work()))
+    coordinator.add_done_callback(lambda task: wakeup.set())
     try:
         while True:
             while ready:
                 pump.yielded += 1
                 pump.room.set()
                 yield ready.popleft()
-            if seat.done():
+            if coordinator.done():
                 break
-            await bell.wait(lambda: bool(ready) or seat.done())
+            await wakeup.wait(lambda: bool(ready) or coordinator.done())
     finally:
         try:
             await _end(pumping)
         finally:
             try:
-                await _end(seat)
+                await _end(coordinator)
             finally:
                 services.close()
     failures = run.schedule.failures
@@ -119,27 +120,6 @@ class _Pump:
             raise
         finally:
             run.end_feed()
-
-
-class _Bell:
-    """An asyncio event that any thread may set."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        # An event set but not yet seen needs no second call, which would cost a system call each.
-        if not self._rung.is_set():
-            with contextlib.suppress(RuntimeError):
-                # Raised by a loop that was closed over an open stream, and that nobody waits on any more.
-                self._loop.call_soon_threadsafe(self._rung.set)
-
-    async def wait(self, reason: Any) -> None:
-        """Wait for a ring, unless there is a `reason` already not to."""
-        self._rung.clear()
-        if not reason():
-            await self._rung.wait()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -1,8 +1,8 @@
-"""Ctrl-C in, a clean stop of the run out: SIGINT while the seat waits becomes a failure of the run.
+"""Ctrl-C in, a clean stop of the run out: SIGINT while the coordinator waits becomes a failure of the run.
 
 Python raises KeyboardInterrupt between any two bytecodes of the main thread. Inside a node that is what people
 expect; inside our own bookkeeping it could lose a task and hang the run. So while a run works, the handler raises
-only when a node runs in the main thread, and otherwise leaves a note and rings the bell.
+only when a node runs in the main thread, and otherwise leaves a note and wakes the coordinator.
 
 The same holds for a run that is awaited. From Python 3.11 on `asyncio.run` has a handler that cancels its task; before,
 and under a loop that is run in another way, ours ends the run with KeyboardInterrupt between two callbacks of the loop.
@@ -17,12 +17,12 @@ import threading
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
 if TYPE_CHECKING:
-    from hypernodes.runtime.drivers.run import Run
+    from hypernodes.runtime.drivers.coordinator import Coordinator
 
 
 @contextlib.contextmanager
-def interruptible(run: Run) -> Iterator[None]:
-    """Handle SIGINT for `run` while the block runs; does nothing outside the main thread or under a foreign handler."""
+def interruptible(coordinator: Coordinator) -> Iterator[None]:
+    """Handle SIGINT for a run while the block runs; does nothing outside the main thread or under a foreign handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -32,11 +32,9 @@ def interruptible(run: Run) -> Iterator[None]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        if run.in_node:
+        if coordinator.in_node:
             raise KeyboardInterrupt
-        run.interrupted = KeyboardInterrupt()
-        # SimpleQueue.put is documented as reentrant: safe in a handler that interrupts a put or a get.
-        run.bell.put(None)
+        coordinator.interrupt()
 
     handle._hypernodes = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, handle)

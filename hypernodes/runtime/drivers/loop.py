@@ -12,14 +12,15 @@ import threading
 from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
 
 from hypernodes.lowering.plan import LOOP
-from hypernodes.runtime.bundle.cancellation import is_stop
-from hypernodes.runtime.bundle.interpreter import StepFailed
+from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
 from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, put
+from hypernodes.runtime.drivers.tasks import DONE, Outcome, row_failed, row_results, row_slots
+from hypernodes.runtime.schedule.frames import Chunk
 
 if TYPE_CHECKING:
     from hypernodes.runtime.drivers.run import Run
-    from hypernodes.runtime.schedule.frames import Task
+    from hypernodes.runtime.schedule.ready import Task
 
 
 class LoopThread:
@@ -146,7 +147,7 @@ class LoopLanes:
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
         self._loop = loop
-        self._poked = False
+        self._woken = False
         self._tasks: Set[asyncio.Task[None]] = set()
 
     @property
@@ -154,13 +155,14 @@ class LoopLanes:
         """Whether any lane has not ended."""
         return bool(self._tasks)
 
-    def poke(self) -> None:
-        """Say that a coroutine bundle is ready; called under the run's lock, from any thread."""
-        if not self._poked:
-            self._poked = True
+    def wake(self) -> bool:
+        """Start lanes if coroutine bundles are ready; called under the run's lock, from any thread."""
+        if not self._woken and self._run.schedule.ready.has(LOOP):
+            self._woken = True
             self._loop.call_soon_threadsafe(self._start_lanes)
+        return False
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
         """Cancel every lane; called from any thread."""
         self._loop.call_soon_threadsafe(self._cancel)
 
@@ -172,7 +174,7 @@ class LoopLanes:
         run = self._run
         while True:
             with run.lock:
-                self._poked = False
+                self._woken = False
                 task = run.schedule.take(LOOP)
             if task is None:
                 return
@@ -180,31 +182,48 @@ class LoopLanes:
             self._tasks.add(lane)
             lane.add_done_callback(self._tasks.discard)
 
-    async def _lane(self, first: Task) -> None:
+    async def _lane(self, task: Optional[Task]) -> None:
         run = self._run
-        schedule, lock, context = run.schedule, run.lock, run.context
-        task: Optional[Task] = first
+        schedule = run.schedule
         while task is not None:
-            frame = task.frame
-            error: Optional[BaseException] = None
-            try:
-                own = context.copy()
-                for step in frame.linked.codes[task.bundle]:
-                    await InContext(step(frame.slots), own)
-            except BaseException as raised:
-                error = raised
-            with lock:
-                if error is None:
-                    schedule.finish(task)
-                elif is_stop(error) or (schedule.stopped and isinstance(error, asyncio.CancelledError)):
-                    schedule.drop(task)
-                else:
-                    step = frame.linked.plan.bundles[task.bundle].steps[0]
-                    schedule.fail(task, StepFailed(step.results[0] if step.results else 0, error))
+            before, outcome = task, await _awaited(task, run)
+            with run.lock:
+                cancelled = schedule.stopped and _is_cancelled(outcome.error)
+                run.settle(before, outcome._replace(error=Stopped()) if cancelled else outcome)
+                garbage = run.garbage()
                 task = schedule.take(LOOP)
-                more = run.wake(LOOP)
+                more = run.wake()
+            del garbage, before, outcome
             if more and run.threads is not None:
-                run.threads.add()
+                run.threads.grow()
             if schedule.stopped:
                 # The lane itself may have been cancelled while its coroutine was ending; there is nothing more to pull.
                 return
+
+
+def _is_cancelled(error: Optional[BaseException]) -> bool:
+    # By type: isinstance may ask an object of the user's what it says it is.
+    cause = error.error if type(error) is StepFailed else error
+    return issubclass(type(cause), asyncio.CancelledError)
+
+
+async def _awaited(task: Task, run: Run) -> Outcome:
+    """Await a bundle, or the one item of a chunk, in a copy of the caller's context."""
+    chunk = task if isinstance(task, Chunk) else None
+    slots: Slots = []
+    try:
+        if chunk is None:
+            frame = task.frame
+            linked, bundle, slots = frame.linked, task.bundle, frame.slots
+        else:
+            linked, bundle, slots = chunk.map_run.linked, 0, row_slots(chunk, tuple(chunk.flat), chunk.start, run)
+        own = run.context.copy()
+        for step in linked.codes[bundle]:
+            await InContext(step(slots), own)
+        return DONE if chunk is None else Outcome(results=row_results(chunk, slots, run), completed=1)
+    except BaseException as raised:
+        error = raised
+        if slots and type(raised) is not StepFailed:
+            step = linked.plan.bundles[bundle].steps[0]
+            error = StepFailed(step.results[0] if step.results else 0, raised)
+        return Outcome(error if chunk is None else row_failed(chunk, chunk.start, slots, error))

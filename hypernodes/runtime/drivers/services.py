@@ -8,7 +8,7 @@ from typing import Any, ContextManager, Dict, List, Optional
 
 from hypernodes.lowering.plan import Plan
 from hypernodes.runtime.bundle.awaiting import once
-from hypernodes.runtime.bundle.cancellation import Stops
+from hypernodes.runtime.bundle.cancellation import Cancellation
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.drivers.loop import LoopThread, Waiting
 
@@ -17,7 +17,7 @@ _MAKING = threading.Lock()
 _NONE: Dict[str, int] = {}
 
 
-class Services(Stops):
+class Services(Cancellation):
     """What code of a bundle may ask of the run, through slot 0.
 
     An event loop to wait on, whether the run has been stopped, a pause that ends when it is, and, in a worker process,
@@ -94,7 +94,7 @@ class Services(Stops):
         """Return a block that ends with its process if it takes longer than `seconds`."""
         raise AssertionError("only a worker process can be ended")
 
-    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
+    def host(self, plan: Plan, slots: Slots) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
         raise AssertionError("only a worker process is given whole frames")
 
@@ -109,6 +109,8 @@ class _Later:
     """Stands for services that are made when the first coroutine comes: a run of plain functions needs none."""
 
     __slots__ = ()
+
+    apart = stopped = False
 
     def settle(self, slots: Slots, coroutine: Any) -> Any:
         services = slots[0] = Services()

@@ -29,7 +29,7 @@ from hypernodes.errors import MapLengthError, StreamLengthError
 from hypernodes.errors.notes import add_note
 from hypernodes.runtime.bundle.maps import listable, mappable
 from hypernodes.runtime.bundle.once import kept
-from hypernodes.runtime.schedule.feed import Row
+from hypernodes.runtime.schedule.source import Row
 
 Reader = TypeVar("Reader", Iterator[Row], AsyncIterator[Row])
 

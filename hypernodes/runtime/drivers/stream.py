@@ -1,10 +1,10 @@
 """A linked plan and rows to feed its map in, the outputs of items out as they finish: `pipeline.stream`.
 
-The consumer's own thread pulls rows, and only inside ``next()``; the seat of the run is a thread beside it, so that
-lanes and workers go on with what is in the window while the consumer is busy elsewhere. Nodes that run in the caller's
-thread need neither: their stream is a loop. ::
+The consumer's own thread pulls rows, and only inside ``next()``; the coordinator of the run is a thread beside it, so
+that lanes and workers go on with what is in the window while the consumer is busy elsewhere. Nodes that run in the
+caller's thread need neither: their stream is a loop. ::
 
-    consumer ──next()──▶ rows ─push─▶ Run ◀─seat, lanes, workers     the window bounds what was pulled
+    consumer ──next()──▶ rows ─push─▶ Run ◀─coordinator, lanes, workers     the window bounds what was pulled
        ▲                               │                             and not yet yielded
        └────yield──── ready ◀─deliver──┘
 
@@ -22,15 +22,20 @@ import weakref
 from typing import Any, Callable, Generator, Iterator, List, Optional
 
 from hypernodes.lowering.plan import INLINE
-from hypernodes.runtime.bundle.cancellation import within
+from hypernodes.runtime.bundle.cancellation import enclosing, within
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, execute
+from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.linked import LinkedPlan
-from hypernodes.runtime.bundle.maps import Listener, frame_slots
+from hypernodes.runtime.bundle.maps import frame_slots
+from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.libraries import alike
-from hypernodes.runtime.drivers.run import Failures, Resources, Run, SlotZero
+from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
-from hypernodes.runtime.schedule.feed import Delivery, Feed, Row
+from hypernodes.runtime.schedule.feed import Feed
+from hypernodes.runtime.schedule.schedule import Failures
+from hypernodes.runtime.schedule.sink import Delivery
+from hypernodes.runtime.schedule.source import Row
 
 Items = Generator[Delivery, None, None]
 Conclude = Callable[[Failures], None]
@@ -44,13 +49,12 @@ def stream_plan(
     rows: Rows[Iterator[Row]],
     ordered: bool,
     conclude: Conclude,
-    slot_zero: Optional[SlotZero] = None,
 ) -> Items:
     """Return a generator of the items of the map that `linked` is; nothing is started before its first ``next()``."""
     if linked.placements_used <= {INLINE}:
-        items = _in_turn(linked, slots, resources.listener, rows, conclude, slot_zero)
+        items = _in_turn(linked, slots, resources.layers, rows, conclude)
     else:
-        items = _beside(linked, slots, resources, rows, ordered, conclude, slot_zero)
+        items = _beside(linked, slots, resources, rows, ordered, conclude)
     _open.add(items)
     return items
 
@@ -70,16 +74,15 @@ def _close_all() -> None:
 def _in_turn(
     linked: LinkedPlan,
     slots: Slots,
-    listener: Optional[Listener],
+    layers: Optional[Layers],
     rows: Rows[Iterator[Row]],
     conclude: Conclude,
-    slot_zero: Optional[SlotZero],
 ) -> Items:
     """Pull a row, run it here, hand it over."""
-    services = Services()
-    slots[0] = slot_zero(services) if slot_zero else services
+    services = slots[0] = Services()
     names = linked.plan.output_names
     failures: Failures = []
+    services.apart = enclosing() is not None
     with contextlib.closing(services), within(services.stop):
         if not linked.count:
             # Every output was given: nothing runs, and there is nothing to know of an item but that it is there.
@@ -89,26 +92,26 @@ def _in_turn(
         step, body = linked.map_steps[0], linked.bodies[0]
         template = frame_slots(step, slots)
         results = [body.outputs[step.outputs.index(name)] for name in names]
-        if listener is not None:
-            listener.map_started(step, slots, template, rows.total)
+        if layers is not None:
+            layers.map_started(step, slots, template, rows.total)
         for index, row in enumerate(rows.reader):
             own = template.copy()
             body.fill(own, row, index)
             try:
-                if listener is not None:
-                    listener.item_started(own, index)
+                if layers is not None:
+                    layers.item_started(own, index)
                 for code in body.codes:
                     execute(code, own)
-                if listener is not None:
-                    listener.item_ended(own)
+                if layers is not None:
+                    layers.item_ended(own)
             except StepFailed as failed:
                 failed.trail.append((step, index, own))
                 failures.append((None, failed))
                 break
             yield index, dict(zip(names, [own[slot] for slot in results]))
         else:
-            if listener is not None:
-                listener.map_ended(step, slots, template)
+            if layers is not None:
+                layers.map_ended(step, slots)
     conclude(failures)
 
 
@@ -119,21 +122,19 @@ def _beside(
     rows: Rows[Iterator[Row]],
     ordered: bool,
     conclude: Conclude,
-    slot_zero: Optional[SlotZero],
 ) -> Items:
     """Pull rows while the window has room, hand over what lanes beside this thread deliver."""
-    services = Services()
-    slots[0] = slot_zero(services) if slot_zero else services
+    services = slots[0] = Services()
     # What is delivered, and None when the run has ended.
     ready: Any = queue.SimpleQueue()
     feed = Feed(linked.map_steps[0], linked.plan.output_names, ready.put, ordered, rows.total)
     run = Run(linked, slots, resources, services, feed)
-    seat = _Seat(run, lambda: ready.put(None))
+    beside = _Beside(run, lambda: ready.put(None))
     failures = run.schedule.failures
     pulling, fault = True, None
     pulled = yielded = 0
     try:
-        seat.start()
+        beside.start()
         while True:
             if not run.schedule.wants_rows:
                 pulling = False
@@ -159,21 +160,21 @@ def _beside(
             yielded += 1
             yield delivery
     finally:
-        seat.end()
+        beside.end()
     if fault is not None:
         failures.append((None, fault))
     conclude(failures)
 
 
-class _Seat:
-    """The thread that works a run, and how to come to its end."""
+class _Beside:
+    """The thread of the coordinator, and how to come to its end."""
 
     def __init__(self, run: Run, over: Callable[[], None]) -> None:
         self._run = run
         self._over = over
         context = contextvars.copy_context()
         work = alike(self._work)
-        self._thread = threading.Thread(target=context.run, args=(work,), name="hypernodes-seat", daemon=True)
+        self._thread = threading.Thread(target=context.run, args=(work,), name="hypernodes-coordinator", daemon=True)
 
     def start(self) -> None:
         try:
@@ -186,7 +187,7 @@ class _Seat:
 
     def _work(self) -> None:
         try:
-            self._run.work()
+            Coordinator(self._run).work()
             self._run.services.close()
         finally:
             self._over()

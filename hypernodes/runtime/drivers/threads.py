@@ -1,7 +1,7 @@
-"""Ready thread bundles in, their results in their frames out: loops that pull from the schedule.
+"""Lanes of threads: loops that take ready tasks out of the schedule of one run.
 
-A lane is what a thread (or somebody's executor) runs: it takes a bundle, runs it and takes the next, so a bundle
-costs a lock and no future. Lanes start one by one, and only while work is ready that nobody is free to take.
+A lane is what a thread (or somebody's executor) runs: it takes a task, runs it and takes the next, so a bundle costs a
+lock and no future. Lanes start one by one, and only while work is ready that nobody is free to take.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, List, Optional, Set
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
 from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, lent
+from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
+from hypernodes.runtime.schedule.frames import BundleTask
 
 if TYPE_CHECKING:
     from hypernodes.runtime.drivers.run import Run
-    from hypernodes.runtime.schedule.frames import Task
+    from hypernodes.runtime.schedule.ready import Task
+
+TAKE_OVER = 0.001
+"""Seconds after which a lane that has nothing to do takes over rows that another holds and has not begun. That one
+took no more than a tenth of this should have taken it, so nobody is disturbed where all goes as expected."""
 
 
 class ThreadLanes:
@@ -38,21 +44,21 @@ class ThreadLanes:
         self.active = 0
         self.idle = 0
 
-    def reserve(self) -> bool:
-        """Count in one more lane if it would find work; under the run's lock, and followed by `add` without it."""
+    def wake(self) -> bool:
+        """Let idle lanes take what is ready, or count in one more that would find work: then `grow` has to follow."""
         if not self.idle and self.reserved >= self._limit:
             return False
-        schedule = self._run.schedule
-        if not schedule.has_ready(THREAD):
+        ready = self._run.schedule.ready
+        if not ready.has(THREAD):
             return False
         if self.idle:
-            self._work.notify(min(schedule.count_ready(THREAD), self.idle))
+            self._work.notify(min(ready.count(THREAD), self.idle))
             return False
         self.reserved += 1
         return True
 
-    def add(self) -> None:
-        """Start the lane that was reserved."""
+    def grow(self) -> None:
+        """Start the lane that was counted in."""
         self._count += 1
         try:
             if self.executor is None:
@@ -69,8 +75,9 @@ class ThreadLanes:
             with self._run.lock:
                 self.reserved -= 1
                 self._limit = self.reserved
-                self._run.joins = self._run.joins or not self._limit
-                self._run.ring()
+                if not self._limit:
+                    self._run.join_threads()
+                self._run.wakeup.set()
 
     @property
     def settled(self) -> bool:
@@ -80,25 +87,25 @@ class ThreadLanes:
             self.reserved >= self._limit
             and not self.idle
             and not run.mixed
-            and not run.seat_waits
+            and not run.coordinator_waits
             and not run.schedule.over
         )
 
     @property
     def stalled(self) -> bool:
         """Whether work is ready and no lane has begun that could take it; read under the run's lock."""
-        return not self.active and self._run.schedule.has_ready(THREAD)
+        return not self.active and self._run.schedule.ready.has(THREAD)
 
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread is ours or the executor's own: waiting for those, it could wait for itself."""
         return thread in self._threads or thread in getattr(self.executor, "_threads", ())
 
-    def release_idle(self) -> None:
+    def stop(self) -> None:
         """Let idle lanes see that the run is over; called under the run's lock."""
         if self.idle:
             self._work.notify_all()
 
-    def join(self) -> None:
+    def close(self) -> None:
         """Wait until every lane has ended; one that an executor never started is taken back."""
         for thread in self._threads:
             thread.join()
@@ -112,50 +119,62 @@ class ThreadLanes:
 
     def _lane(self) -> None:
         run = self._run
-        lock, schedule, copied = run.lock, run.schedule, run.context.copy
-        task: Optional[Task] = None
-        error: Optional[BaseException] = None
+        lock, schedule = run.lock, run.schedule
+        take, copied = schedule.take, run.context.copy
+        before: Optional[Task] = None
+        outcome = DONE
         with lock:
             self.active += 1
         while True:
             with lock:
-                if task is not None:
-                    run.settle(task, error)
-                task = schedule.take(THREAD) or self._wait_for_task()
-                more = self._end() if task is None else not self.settled and run.wake(THREAD)
+                if before is not None:
+                    run.settle(before, outcome)
+                garbage = schedule.garbage
+                if garbage:
+                    schedule.garbage = []
+                task = take(THREAD)
+                more = task is not None and not self.settled and run.wake()
+            # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
+            del garbage
+            before, outcome = None, DONE
+            if task is None:
+                with lock:
+                    task = self._wait_for_task()
+                    more = self._end() if task is None else not self.settled and run.wake()
             if more:
-                self.add()
+                self.grow()
             if task is None:
                 return
-            try:
-                copied().run(execute, task.frame.linked.codes[task.bundle], task.frame.slots)
-                error = None
-            except BaseException as raised:
-                error = raised
+            if type(task) is BundleTask:
+                # What `perform` does: most tasks are bundles, and there may be very many.
+                try:
+                    frame = task.frame
+                    copied().run(execute, frame.linked.codes[task.bundle], frame.slots)
+                except BaseException as error:
+                    outcome = Outcome(error)
+                del frame
+            else:
+                outcome = perform(task, run)
+            before = task
+            del task
 
     def _wait_for_task(self) -> Optional[Task]:
         schedule = self._run.schedule
-        task: Optional[Task] = None
+        ready = schedule.ready
+        task = schedule.take(THREAD)
         # A lane on an executor gives its worker back, which others may be waiting for; one of ours waits for more.
-        while task is None and not (schedule.done or schedule.stopped or self.executor is not None):
-            self._run.wake(THREAD)
+        while task is None and not (schedule.over or (self.executor is not None and not ready.divisible)):
+            self._run.wake()
+            divisible = ready.divisible
             self.idle += 1
-            self._work.wait()
+            woken = self._work.wait(TAKE_OVER if divisible else None)
             self.idle -= 1
             task = schedule.take(THREAD)
+            if task is None and not woken:
+                task = ready.take_over()
         return task
 
     def _end(self) -> bool:
         self.active -= 1
         self.reserved -= 1
-        return self._run.wake(THREAD)
-
-
-def run_task(task: Task, run: Run) -> Optional[BaseException]:
-    """Run a plain bundle in this thread, in a copy of the caller's context; return what it raised."""
-    frame = task.frame
-    try:
-        run.context.copy().run(execute, frame.linked.codes[task.bundle], frame.slots)
-    except BaseException as error:
-        return error
-    return None
+        return self._run.wake()

@@ -1,6 +1,6 @@
 """Ready process bundles and chunks of items in, requests to worker processes out, and their answers back in.
 
-The seat of a run feeds the workers: one request is at each worker at a time, and of quick items a small one behind it,
+The coordinator feeds the workers: one request is at each worker at a time, and of quick items a small one behind it,
 so the parent always knows which worker runs what, and neither side can wait for the other to read. How many items go
 together, `chunks` says. What a dead worker had is sent again, a chunk in pieces, until the item that kills its
 worker is alone. ::
@@ -13,7 +13,6 @@ worker is alone. ::
 from __future__ import annotations
 
 import math
-import queue
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
@@ -23,12 +22,12 @@ from hypernodes.errors.notes import add_note, said, short
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
 from hypernodes.pickling.exceptions import received
 from hypernodes.pickling.modules import look
-from hypernodes.runtime.bundle.collect import lost
 from hypernodes.runtime.bundle.faults import tidy
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.policies import delay
 from hypernodes.runtime.processes import chunks
 from hypernodes.runtime.processes.environment import pack
+from hypernodes.runtime.processes.lost import lost
 from hypernodes.runtime.processes.memory import Packed
 from hypernodes.runtime.processes.packing import Packer
 from hypernodes.runtime.processes.programs import programs_of
@@ -80,13 +79,12 @@ class Transport(Protocol):
 class ProcessLane:
     """The requests of one run."""
 
-    def __init__(self, run: Run, linked: LinkedPlan, resources: Resources) -> None:
-        assert resources.transport is not None
+    def __init__(self, run: Run, linked: LinkedPlan, resources: Resources, transport: Transport) -> None:
         self._run = run
         self._workers = resources.max_workers
         self._events = resources.events
         self._observed = resources.events is not None
-        self._transport = resources.transport()
+        self._transport = transport
         try:
             # First the modules: what of them goes by value, the programs have to know.
             sources = look()
@@ -95,21 +93,19 @@ class ProcessLane:
         except BaseException:
             self._transport.close()
             raise
-        self._collects = resources.listener is not None and resources.listener.collects
-        self._packer = Packer(self._transport.memory, resources.listener is not None)
+        self._collects = resources.layers is not None and resources.layers.collects
+        self._packer = Packer(self._transport.memory, resources.layers is not None)
         self._retries = resources.worker_retries if self._transport.renews else 0
         self._out: Dict[int, WorkItem] = {}
         self._again: Deque[WorkItem] = deque()
         self._held: List[Tuple[WorkItem, BaseException, int]] = []  # failed pieces that wait for others
         self._steady: Optional[MapRun] = None  # the map of which a chunk was answered last
-        self._stalled_since: Optional[float] = None
-        run.bell = _TransportBell(self._transport)
 
     def chunk(self, map_run: MapRun) -> int:
         """Return how many items the next chunk of a map holds."""
         workers = min(self._workers, map_run.width)
-        left = map_run.left
-        if map_run.open:
+        left = map_run.source.left
+        if map_run.source.open:
             return chunks.of_open(workers, left, self._worth(map_run))
         seconds, _ = map_run.pace
         return chunks.of_closed(workers, left, self._unfinished(map_run, seconds), self._worth(map_run), seconds)
@@ -138,59 +134,28 @@ class ProcessLane:
         """Return whether this thread is in the middle of lending or returning a worker."""
         return self._transport.entered()
 
-    def serve(self) -> None:
-        """Work the seat: send what is ready, run what is inline, take in answers, until the schedule is done."""
-        run = self._run
-        while True:
-            with run.lock:
-                run.seat_waits = False
-                run.note_interrupt()
-                if self._held:
-                    self._look_at_held()
-                inline = run.take_seat()
-                work = None if inline is not None else self._take()
-                done, stopped = run.schedule.done, run.schedule.stopped
-                more = run.wake("seat")
-                run.seat_waits = inline is None and not done
-            if more and run.threads is not None:
-                run.threads.add()
-            if work is not None:
-                self._send(work)
-                continue  # another worker may be free as well
-            if inline is not None:
-                error = run.run_here(inline)
-                with run.lock:
-                    run.settle(inline, error)
-            elif done:
-                return
-            elif stopped and (self._out or self._again or self._held):
-                self.abandon()
-            else:
-                self._wait()
+    @property
+    def busy(self) -> bool:
+        """Whether work of this run is with workers, or waits to be sent again."""
+        return bool(self._out or self._again or self._held)
 
-    def _wait(self) -> None:
-        run = self._run
-        patience = run.patience()
-        for outcome in self._transport.wait(patience):
+    def set(self) -> None:
+        """Let `wait` return; safe in a signal handler."""
+        self._transport.ring()
+
+    def wait(self, timeout: Optional[float]) -> None:
+        """Block until there is something to take in, a wake-up, or `timeout` seconds have passed, and take it in."""
+        for outcome in self._transport.wait(timeout):
             self._receive(outcome)
-        if patience is None or run.threads is None:
-            return
-        with run.lock:
-            stalled = run.threads.stalled
-        now = time.monotonic()
-        if not stalled:
-            self._stalled_since = None
-        elif self._stalled_since is None:
-            self._stalled_since = now
-        elif now - self._stalled_since >= patience:
-            run.help_out()
 
-    def _take(self) -> Optional[WorkItem]:
+    def take(self) -> Optional[WorkItem]:
         """Take one work item if a worker is free; one at a time, since sending may change what is free."""
         schedule = self._run.schedule
+        if self._held:
+            self._look_at_held()
         if schedule.stopped:
             return None
-        if not (self._again or schedule.has_ready(PROCESS)):
+        if not (self._again or schedule.ready.has(PROCESS)):
             return self._take_ahead()
         if not self._transport.free():
             return None
@@ -205,17 +170,17 @@ class ProcessLane:
         Not of slow items, which should go to whoever is free, nor towards the end, which chunks even out.
         """
         map_run = self._steady
-        if map_run is not None and not map_run.more:
+        if map_run is not None and not map_run.source.more:
             map_run = self._steady = None
-        if map_run is None or map_run.open or map_run.linked.timed or not self._transport.room():
+        if map_run is None or map_run.source.open or map_run.linked.timed or not self._transport.room():
             return None
         seconds, _ = map_run.pace
-        if not chunks.may_go_ahead(self._workers, map_run.left, seconds):
+        if not chunks.may_go_ahead(self._workers, map_run.source.left, seconds):
             return None
-        chunk = self._run.schedule.take_ahead(map_run)
+        chunk = self._run.schedule.ready.take_ahead(map_run)
         return None if chunk is None else WorkItem.of(chunk)
 
-    def _send(self, work: WorkItem) -> None:
+    def send(self, work: WorkItem) -> None:
         try:
             shared = self._packer.shared(work)
         except BaseException as error:
@@ -367,20 +332,8 @@ class ProcessLane:
             self._held.clear()
 
     def close(self) -> None:
-        with self._run.lock:
-            # Whoever still pushes rows, or ends, must not ring a bell whose descriptor may be somebody else's by then.
-            self._run.bell = queue.SimpleQueue()
+        """End what is in flight, and give back the workers."""
         self._transport.close()
         self._packer.close()
         # A run and its lane would keep each other, and with them all results, until a garbage collection.
         del self._run
-
-
-class _TransportBell:
-    """The bell of a seat that waits at its transport."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def put(self, token: object) -> None:
-        self._transport.ring()

@@ -17,7 +17,8 @@ from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.processes.memory import LARGE, Packed, Segment, lifted, pack
 from hypernodes.runtime.processes.wire import Part, own_part, shared_part
 from hypernodes.runtime.processes.work_items import WorkItem
-from hypernodes.runtime.schedule.frames import Chunk, MapRun, Task
+from hypernodes.runtime.schedule.frames import Chunk, MapRun
+from hypernodes.runtime.schedule.ready import Task
 
 Pick = Callable[[Tuple[Any, ...], int], Tuple[Any, ...]]
 
@@ -60,7 +61,7 @@ class Packer:
         slots, sent = task.frame.slots, self._sent(task, bundle)
         values = [slots[bundle.imports[position]] for position in sent.varying]
         try:
-            return self._pack((work.place, self._scene(task), sent.fixed, sent.varying, 1, lifted(values)))
+            return self._pack((work.place, self._scope(task), sent.fixed, sent.varying, 1, lifted(values)))
         except NotPicklableError:
             _blame(work, [slots[slot] for slot in bundle.imports])
             raise
@@ -81,7 +82,7 @@ class Packer:
             flat = list(chain.from_iterable([sent.pick(row, number) for number, row in rows]))
         flat = lifted(flat)
         try:
-            packed = self._pack((work.place, self._scene(task), sent.fixed, sent.varying, work.count, flat))
+            packed = self._pack((work.place, self._scope(task), sent.fixed, sent.varying, work.count, flat))
         except NotPicklableError:
             slots = [bundle.imports[position] for position in sent.varying]
             for number, value in enumerate(flat):
@@ -143,12 +144,12 @@ class Packer:
         found: Optional[Part] = map_run.large[slot]
         return found
 
-    def _scene(self, task: Task) -> Optional[Tuple[object, object]]:
-        """Return what makes the scene of a request's frames in the worker; None where nobody listens."""
+    def _scope(self, task: Task) -> Optional[Tuple[object, object]]:
+        """Return what makes the scope of a request's frames in the worker; None where nobody listens."""
         if not self._observed:
             return None
-        scene = task.map_run.template[0] if isinstance(task, Chunk) else task.frame.slots[0]
-        return scene.path, scene.frame
+        scope = task.map_run.template[-1] if isinstance(task, Chunk) else task.frame.slots[-1]
+        return scope.path, scope.frame
 
 
 class _Sent:

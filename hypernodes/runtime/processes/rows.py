@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, 
 from hypernodes.lowering.plan import Program
 from hypernodes.runtime.bundle.faults import located
 from hypernodes.runtime.bundle.interpreter import Code, Slots, StepFailed, execute, settled, unary, unary_last
+from hypernodes.runtime.bundle.maps import blank
 from hypernodes.runtime.processes.wire import Place
 
 
@@ -37,18 +38,18 @@ def in_turn(slots: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]],
 
 
 def observed(
-    template: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], until: float, listener: Any, first: int
+    template: Slots, targets: Sequence[int], rows: Iterable[Sequence[Any]], until: float, layers: Any, first: int
 ) -> Iterator[Slots]:
-    """Fill slots of its own for each row, and tell the listener, where there is one, when items start and end."""
+    """Fill slots of its own for each row, and tell, where somebody listens, when items start and end."""
     for number, row in enumerate(rows, first):
         slots = template.copy()
         for slot, value in zip(targets, row):
             slots[slot] = value
-        if listener is not None:
-            listener.item_started(slots, number)
+        if layers is not None:
+            layers.item_started(slots, number)
         yield slots
-        if listener is not None:
-            listener.item_ended(slots)
+        if layers is not None:
+            layers.item_ended(slots)
         if time.perf_counter() > until:
             return
 
@@ -108,7 +109,7 @@ def execute_call(
             if clock() > until:
                 break
     except BaseException as error:
-        slots: Slots = [None] * program.size
+        slots = blank(program.size)
         slots[slot] = value
         return len(results), _located(StepFailed(out, error), program, slots, place, len(results))
     return len(results), None

@@ -14,8 +14,9 @@ from hypernodes.lowering.plan import Bundle
 from hypernodes.runtime.bundle.faults import tidy
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.processes.wire import Place
-from hypernodes.runtime.schedule.frames import Chunk, Task
+from hypernodes.runtime.schedule.frames import Chunk
 from hypernodes.runtime.schedule.places import place_of
+from hypernodes.runtime.schedule.ready import Task
 
 PIECES = 8
 """Pieces a lost chunk is sent again in. Each round that holds a fatal item costs a worker, so few rounds are better

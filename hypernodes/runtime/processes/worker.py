@@ -16,18 +16,20 @@ import sys
 import time
 from collections import OrderedDict
 from itertools import repeat
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan, Program
 from hypernodes.pickling import loads
 from hypernodes.pickling.classes import noted, renew
 from hypernodes.pickling.exceptions import portable
-from hypernodes.runtime.bundle.collect import Collector
 from hypernodes.runtime.bundle.interpreter import Code, Slots
+from hypernodes.runtime.bundle.layers import layers_of
 from hypernodes.runtime.bundle.link import link
 from hypernodes.runtime.bundle.linked import LinkedPlan
-from hypernodes.runtime.bundle.observe import HOSTED, UNHEARD, Scene, silent
+from hypernodes.runtime.bundle.maps import blank
+from hypernodes.runtime.bundle.scope import Scope
+from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.processes import environment, role, telling
@@ -69,35 +71,24 @@ class _WorkerServices(Services):
         finally:
             self.connection.send(encode(Notice(call, 0.0, failed)))
 
-    def host(self, plan: Plan, slots: Slots, listener: Any = None) -> None:
+    def host(self, plan: Plan, slots: Slots) -> None:
         """Run a whole frame by a schedule of its own, in this thread and lanes beside it."""
-        key = (id(plan), id(listener))
+        layers = slots[-1].layers if slots[-1] is not None else None
+        key = (id(plan), id(layers))
         linked = self._hosted.get(key)
         if linked is None:
-            linked = self._hosted[key] = LinkedPlan(plan, listener)
+            linked = self._hosted[key] = LinkedPlan(plan, layers)
             while len(self._hosted) > FRAMES:
                 self._hosted.popitem(last=False)
         self._hosted.move_to_end(key)
-        run = Run(linked, slots, Resources(plan.options.max_workers, listener=listener), self)
-        run.work()
-        self.stopped, self._paused = False, None
+        run = Run(linked, slots, Resources(plan.options.max_workers, layers=layers), self)
+        Coordinator(run).work()
+        self.apart, self.stopped, self._paused = False, False, None
         for task, error in run.schedule.failures:
             raise error if task is None else in_items(task, error)
 
 
 _services = _WorkerServices()
-
-_LISTENERS: Dict[Tuple[bool, bool], Any] = {
-    (False, False): None,
-    (True, False): HOSTED,
-    (True, True): Collector(HOSTED),
-    (False, True): Collector(UNHEARD),
-}
-
-
-def _listener(header: RequestHeader) -> Any:
-    """Return what a request's steps are linked with."""
-    return _LISTENERS[header.observed, header.collects]
 
 
 def server(workers: int) -> Callable[[Connection], None]:
@@ -181,9 +172,10 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         with role.reading():
             program, code, shared, context = _unpacked(header)
             received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
-        place, scene, fixed, varying, count, flat = received
+        place, scope, fixed, varying, count, flat = received
         rows: Iterable[Sequence[Any]] = zip(*[iter(flat)] * len(varying)) if varying else repeat((), count)
-        slots: Slots = [None] * program.size
+        slots = blank(program.size)
+        slots[0] = _services
         for positions, values in zip(fixed, shared):
             for position, value in zip(positions, values):
                 slots[program.imports[position]] = value
@@ -193,18 +185,17 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             time.sleep(header.delay)
         started, begun = time.perf_counter(), True
         until = started + header.budget
-        call = only_call(code, targets, program.exports) if scene is None else None
+        call = only_call(code, targets, program.exports) if scope is None else None
         if call is not None:
             completed, failure = execute_call(program, call, flat, until, context.copy, place, results, _services)
         else:
-            if scene is None:
-                slots[0] = _services
+            if scope is None:
                 frames: Iterator[Slots] = in_turn(slots, targets, rows, until)
             else:
-                sink = events.append if header.observed else silent
-                listener = _listener(header)
-                slots[0] = Scene(_services, sink, scene[0], scene[1], listener)
-                frames = observed(slots, targets, rows, until, listener if place[2] >= 0 else None, place[2])
+                layers = layers_of(header.observed, header.collects)
+                path, frame = scope
+                slots[-1] = Scope(path, frame, layers, events.append if header.observed else None)
+                frames = observed(slots, targets, rows, until, layers if place[2] >= 0 else None, place[2])
             completed, failure = execute_frames(program, code, frames, context.copy, place, results)
         if failure is None:
             payload, segment = packed_results(results, program, place, memory is not None, header.collects)
@@ -254,10 +245,10 @@ def _unpacked(header: RequestHeader) -> Tuple[Program, Code, List[Any], contextv
     program, updates = held.value
     renew(updates)
     _parts.replace(of_program, header.program)
-    listener = _listener(header)
-    code: Optional[Code] = held.links.get(listener)
+    layers = layers_of(header.observed, header.collects)
+    code: Optional[Code] = held.links.get(layers)
     if code is None:
-        code = held.links[listener] = link(program.steps, listener)
+        code = held.links[layers] = link(program.steps, layers, program.imports)
     if header.carried:
         _parts.forget(2 + len(shared))
     return program, code, shared, context

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Tuple
 
 from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.linked import LinkedPlan
-from hypernodes.runtime.bundle.maps import frame_slots, map_columns, rows_of
+from hypernodes.runtime.bundle.maps import Expansion, frame_slots
+from hypernodes.runtime.schedule.sink import Columns, Sink
+from hypernodes.runtime.schedule.source import Source
 
 
 class Frame:
@@ -21,7 +23,7 @@ class Frame:
         self.slots = slots
         self.index = index
         self.map_run = map_run
-        self.base = map_run.base if map_run is not None else 0
+        self.base: int = map_run.base if map_run is not None else 0
         self.left = linked.count
         if linked.count > 1:
             self.waiting = linked.waits.copy()
@@ -29,112 +31,54 @@ class Frame:
 
 
 class MapRun:
-    """One map in progress: the rows not yet begun, how many items are in flight, and the columns of results.
+    """One map in progress: rows come from its `source`, `running` tasks of it are out, results go to its `sink`.
 
-    `base` is the length of the longest path that remains behind the map. While it is `open`, more rows may come; while
-    it is `queued`, it is in a stream of the schedule. The rest belongs to the process lane: `pace` has seconds an item
-    takes and how many were measured, `weight` bytes an item brings and answers, `sent` how the imports of each bundle
-    travel, `large` the values that all items share and that travel alone, by slot, and `returned` rows that were taken
-    and not begun: the index of the first, and where it begins in rows laid end to end.
+    `base` is the length of the longest path that remains behind the map. While it is `queued`, it is among the maps of
+    the schedule whose items can be taken. `pace` has seconds an item takes and how many were measured. The rest belongs
+    to the process driver: `weight` has bytes an item brings and answers, `sent` how the imports of each bundle travel,
+    `large` the values that all items share and that travel alone, by slot.
     """
 
     __slots__ = (
         "base",
         "bundle",
-        "columns",
         "frame",
         "large",
         "linked",
-        "next",
-        "open",
         "over",
         "pace",
         "priority",
         "queued",
-        "returned",
-        "rows",
         "running",
         "sent",
+        "sink",
+        "source",
         "step",
         "template",
-        "total",
-        "values",
         "weight",
         "width",
     )
 
-    def __init__(self, frame: Frame, bundle: int, step: MapStep, linked: LinkedPlan, base: int) -> None:
+    def __init__(self, frame: Frame, bundle: int, expansion: Expansion) -> None:
+        linked = frame.linked
         self.frame = frame
         self.bundle = bundle
-        self.step = step
-        self.linked = linked
-        self.base = base
-        self.priority = -base - linked.length
-        columns, self.total = map_columns(step, frame.slots)
-        self.rows: Iterator[Tuple[Any, ...]] = rows_of(step.mode, columns)
-        # Of a single axis, rows without a tuple around each; a map is taken by rows or by chunks, never by both.
-        self.values: Optional[Iterator[Any]] = iter(columns[0]) if len(columns) == 1 else None
-        self.width = step.width.of(self.total)
-        self.template = frame_slots(step, frame.slots)
-        self.columns: List[Any] = [[None] * self.total for _ in step.body.outputs]
-        self.next = 0
+        self.step: MapStep = linked.map_steps[bundle]
+        self.linked = linked.bodies[bundle]
+        # What remains behind this map counts for every bundle in it.
+        self.base: int = frame.base + linked.ranks[bundle] - self.linked.length
+        self.priority = -self.base - self.linked.length
+        self.source = Source(expansion.columns, self.step.mode, expansion.total)
+        self.sink: Sink = Columns(len(self.step.body.outputs), expansion.total)
+        self.width = self.step.width.of(expansion.total)
+        self.template = frame_slots(self.step, frame.slots)
         self.running = 0
-        self.open = False
         self.over = False
         self.queued = False
         self.pace: Tuple[float, int] = (0.0, 0)
         self.weight: Tuple[int, int] = (0, 0)
         self.sent: Dict[int, Any] = {}
         self.large: Dict[int, Any] = {}
-        self.returned: List[Tuple[int, List[Any], int]] = []
-
-    @property
-    def more(self) -> bool:
-        """Whether there are rows to take."""
-        return self.next < self.total or bool(self.returned)
-
-    @property
-    def left(self) -> int:
-        """How many rows there are to take."""
-        returned = sum([len(flat) - begin for _, flat, begin in self.returned])
-        return self.total - self.next + returned // len(self.step.axes)
-
-    def take(self, count: int) -> Chunk:
-        """Return the next rows, `count` at the most."""
-        if not self.returned:
-            values = self.values if self.values is not None else chain.from_iterable(self.rows)
-            chunk = Chunk(self, self.next, list(islice(values, count * len(self.step.axes))))
-            self.next += chunk.count
-            return chunk
-        start, flat, begin = self.returned.pop()
-        end = begin + count * len(self.step.axes)
-        if end < len(flat):
-            self.returned.append((start + count, flat, end))
-        return Chunk(self, start, flat[begin:end])
-
-    def give_back(self, chunk: Chunk, completed: int) -> None:
-        """Put back the rows of a chunk behind the first `completed` ones."""
-        if completed < chunk.count:
-            self.returned.append((chunk.start + completed, chunk.flat, completed * chunk.width))
-
-
-class Item(Frame):
-    """A frame whose body is one bundle, and so also the task of running it: most maps consist of these."""
-
-    __slots__ = ()
-
-    bundle = 0
-
-    def __init__(self, map_run: MapRun, slots: Slots, index: int) -> None:
-        # Not the frame's own __init__: there is nothing to wait for, and there may be a million of these.
-        self.linked = map_run.linked
-        self.slots = slots
-        self.map_run: Optional[MapRun] = map_run
-        self.index = index
-
-    @property
-    def frame(self) -> Frame:
-        return self
 
 
 class BundleTask:
@@ -147,21 +91,55 @@ class BundleTask:
         self.bundle = bundle
 
 
-class Chunk(BundleTask):
-    """Items of a map, from index `start` on, whose straight body one worker process runs for each of their rows.
+class Expand(BundleTask):
+    """The beginning of a map: reading its values, which is code of the user's, and so a worker's to do."""
 
-    `count` rows are laid end to end in `flat`, `width` values each.
+    __slots__ = ()
+
+    @property
+    def step(self) -> MapStep:
+        """The map."""
+        return self.frame.linked.map_steps[self.bundle]
+
+
+class Chunk(BundleTask):
+    """Items of a map, from index `start` on, whose straight body one worker runs for each of their rows.
+
+    `count` rows are laid end to end in `flat`, `width` values each. A worker of this process takes them one by one out
+    of `rows`, so that the schedule can give those at the other end to a worker that has nothing to do.
     """
 
-    __slots__ = ("count", "flat", "map_run", "start", "width")
+    __slots__ = ("count", "flat", "map_run", "rows", "start", "width")
 
     def __init__(self, map_run: MapRun, start: int, flat: List[Any]) -> None:
         super().__init__(map_run.frame, map_run.bundle)
         self.map_run = map_run
         self.start = start
         self.flat = flat
-        self.width = len(map_run.step.axes)
+        self.width = map_run.source.width
         self.count = len(flat) // self.width
+        self.rows: Deque[Any] = deque()
+
+    def open(self) -> Deque[Any]:
+        """Return its rows, each a value for one axis, or a tuple; the worker takes from the left."""
+        self.rows = deque(self.flat if self.width == 1 else zip(*[iter(self.flat)] * self.width))
+        return self.rows
+
+    def divide(self) -> Optional[Chunk]:
+        """Return a chunk of the later half of the rows that nobody has begun; None when there are none."""
+        taken: List[Any] = []
+        try:
+            # The worker takes from the other end at the same time, and a deque gives each row to one of them.
+            for _ in range((len(self.rows) + 1) // 2):
+                taken.append(self.rows.pop())
+        except IndexError:
+            pass  # it was quicker
+        if not taken:
+            return None
+        self.count -= len(taken)
+        taken.reverse()
+        flat = taken if self.width == 1 else [value for row in taken for value in row]
+        return Chunk(self.map_run, self.start + self.count, flat)
 
     def given(self, slot: int, row: int, count: int) -> List[Any]:
         """Return what `count` items from number `row` on were given for a slot of the body."""
@@ -169,7 +147,3 @@ class Chunk(BundleTask):
         if slot not in places:
             return [self.map_run.template[slot]] * count
         return self.flat[row * self.width + places.index(slot) : (row + count) * self.width : self.width]
-
-
-Task = Union[Item, BundleTask]
-"""What one worker does next."""

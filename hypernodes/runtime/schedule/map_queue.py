@@ -1,4 +1,4 @@
-"""Maps whose items can be taken in, whose turn it is out: the largest priority first, equals in turns."""
+"""Maps whose items can be taken, and whose turn it is: the largest priority first, equals one after another."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from hypernodes.runtime.schedule.frames import MapRun
 
 
 class MapQueue(List[Tuple[int, int, MapRun]]):
-    """A heap of (priority, turn, map), each map once; it is true while a map is in it.
-
-    A list with methods, since an item looks at it twice.
-    """
+    """A heap of (priority, turn, map), each map once; it is true while a map is in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,10 +23,9 @@ class MapQueue(List[Tuple[int, int, MapRun]]):
             heappush(self, (map_run.priority, self._turn, map_run))
 
     def served(self) -> None:
-        """Let the first map, of which an item was taken, go behind its equals, or out when it has no more for now."""
+        """Let the first map, of which items were taken, go behind its equals, or out when it has no more for now."""
         map_run = self[0][2]
-        # Written out what `more` says: this is done for every item.
-        if (map_run.next >= map_run.total and not map_run.returned) or map_run.running >= map_run.width:
+        if map_run.running >= map_run.width or not map_run.source.more:
             heappop(self)
             map_run.queued = False
         elif len(self) > 1:

@@ -11,7 +11,7 @@ from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.bundle.faults import inside, located, tidy
 from hypernodes.runtime.bundle.interpreter import StepFailed
 from hypernodes.runtime.processes.wire import Place
-from hypernodes.runtime.schedule.frames import Chunk, Frame, Task
+from hypernodes.runtime.schedule.frames import BundleTask, Chunk, Frame
 
 
 def frame_place(frame: Optional[Frame]) -> Tuple[str, Tuple[int, ...]]:
@@ -32,7 +32,7 @@ def frame_place(frame: Optional[Frame]) -> Tuple[str, Tuple[int, ...]]:
     return tidy(path), tuple(reversed(items))
 
 
-def place_of(task: Task) -> Place:
+def place_of(task: BundleTask) -> Place:
     """Return where the rows of a task belong."""
     path, items = frame_place(task.frame)
     if not isinstance(task, Chunk):
@@ -40,14 +40,19 @@ def place_of(task: Task) -> Place:
     return tidy(inside(path, task.map_run.step)), items, task.start
 
 
-def in_items(task: Task, error: BaseException) -> BaseException:
+def in_items(task: BundleTask, error: BaseException) -> BaseException:
     """Return `error` with the items around the task added to its trail."""
-    return _in_items_of(task.frame, error) if isinstance(error, StepFailed) else error
+    return _in_items_of(task.frame, error) if type(error) is StepFailed else error
+
+
+def unread(map_step: MapStep, error: BaseException) -> StepFailed:
+    """Return the failure of a map that could not read its values, or an item of them."""
+    return StepFailed(map_step.results[0] if map_step.results else 0, error)
 
 
 def at_map(map_step: MapStep, frame: Frame, error: BaseException) -> StepFailed:
-    """Return the failure of a map of `frame` that could not read its values, or an item of them."""
-    return _in_items_of(frame, StepFailed(map_step.results[0] if map_step.results else 0, error))
+    """Return that of a map of `frame`, with the items around it."""
+    return _in_items_of(frame, unread(map_step, error))
 
 
 def _in_items_of(frame: Frame, failed: StepFailed) -> StepFailed:
@@ -57,7 +62,7 @@ def _in_items_of(frame: Frame, failed: StepFailed) -> StepFailed:
     return failed
 
 
-def located_task(task: Task, error: BaseException) -> BaseException:
+def located_task(task: BundleTask, error: BaseException) -> BaseException:
     """Return the user's exception behind the failure of a task, with its note."""
     frame = task.frame
     path, items = frame_place(frame)

@@ -1,0 +1,104 @@
+"""What is around the calls of a plan's steps, and around its items, besides its nodes' own policies.
+
+Whether somebody listens, and whether failures are collected: a plan is linked for one of four combinations, and where
+it is neither there is nothing. From a function outwards the order of what wraps it is: a list for a stream that several
+read, the result of a coroutine that a plain function returned, timeout, retries, unpacking into slots, telling,
+collecting.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+from hypernodes.events.event import ITEM_END, ITEM_START, MAP_END, MAP_START, Event
+from hypernodes.lowering.plan import MapStep, Step
+from hypernodes.runtime.bundle import collect
+from hypernodes.runtime.bundle.failure import column_of
+from hypernodes.runtime.bundle.interpreter import Slots
+from hypernodes.runtime.bundle.maps import Expansion, Fill, map_columns
+from hypernodes.runtime.bundle.observe import Awaited, Instruction, around_run, told, told_coroutine
+from hypernodes.runtime.bundle.scope import Scope
+
+
+class Layers:
+    """What the steps of a plan are linked with, and who is told of maps and items.
+
+    `slots` are a frame's, whose last slot is its `Scope`.
+    """
+
+    __slots__ = ("collects", "observed")
+
+    def __init__(self, observed: bool, collects: bool) -> None:
+        self.observed = observed
+        self.collects = collects
+
+    # -- around calls -------------------------------------------------------------------------------------------------
+
+    def plain(self, step: Step, run: Instruction) -> Instruction:
+        """Return the call of a step in this thread with what is around it; `collect` is around several."""
+        if getattr(step.fn, "runs_plan", False):
+            return around_run(step, run)
+        return told(step, run) if self.observed else run
+
+    def coroutine(self, step: Step, run: Awaited) -> Awaited:
+        """Return that of a step on the event loop."""
+        run = told_coroutine(step, run) if self.observed else run
+        return collect.collected_coroutine(step, run) if self.collects else run
+
+    # -- around maps and items ----------------------------------------------------------------------------------------
+
+    def expand(self, step: MapStep, slots: Slots) -> Optional[Expansion]:
+        """Return what a map goes over; None where it goes over a failure, which then stands for its results."""
+        return collect.expand(step, slots) if self.collects else map_columns(step, slots)
+
+    def filler(self, step: MapStep, fill: Fill) -> Fill:
+        """Return what fills the slots of an item."""
+        return collect.filler(step, fill) if self.collects and step.spreads else fill
+
+    def map_started(self, step: MapStep, slots: Slots, template: Slots, total: Optional[int]) -> None:
+        """Make the scope of a map, in the slots that its items begin with."""
+        scope: Scope = slots[-1]
+        template[-1] = scope.of_map(step)
+        if self.observed:
+            scope.tell(MAP_START, step, (total, scope.is_root(step)))
+
+    def item_started(self, slots: Slots, index: int) -> None:
+        """Give the slots of an item a scope of their own."""
+        scope = slots[-1] = slots[-1].of_item(index)
+        if self.observed:
+            _tell_item(ITEM_START, scope)
+
+    def item_follows(self, slots: Slots, index: int) -> None:
+        """Do what `item_started` does, in slots of which nothing but the items before this one had use."""
+        scope: Scope = slots[-1]
+        scope.placed(index)
+        if self.observed:
+            _tell_item(ITEM_START, scope)
+
+    def item_ended(self, slots: Slots) -> None:
+        """Tell of the end of an item."""
+        if self.observed:
+            _tell_item(ITEM_END, slots[-1])
+
+    def map_ended(self, step: MapStep, slots: Slots) -> None:
+        """Tell of the end of a map."""
+        if self.observed:
+            scope: Scope = slots[-1]
+            scope.tell(MAP_END, step, scope.is_root(step))
+
+    def column(self, cells: List[Any]) -> List[Any]:
+        """Return the results of a map as those who read them take them."""
+        return column_of(cells) if self.collects else cells
+
+
+def _tell_item(kind: str, scope: Scope) -> None:
+    if scope.sink is not None:
+        scope.sink(Event(kind, scope.frame, scope.path, (), ""))
+
+
+_LAYERS = {key: Layers(*key) for key in ((True, False), (False, True), (True, True))}
+
+
+def layers_of(observed: bool, collects: bool) -> Optional[Layers]:
+    """Return the layers of a plan that somebody listens to, or that collects errors; None for neither."""
+    return _LAYERS.get((observed, collects))

@@ -10,7 +10,7 @@ from hypernodes.asking import Names
 from hypernodes.errors import RetryError
 from hypernodes.records import evolve
 from hypernodes.results import MapResult, RunResult
-from hypernodes.runtime.bundle.failure import FailedColumn, Failure, column_of, renumbered
+from hypernodes.runtime.bundle.failure import FailedColumn, Failure, column_of, moved
 from hypernodes.runtime.bundle.maps import columns_of, rows_of
 from hypernodes.runtime.bundle.once import STREAMS
 
@@ -152,5 +152,5 @@ def _moved(cell: Any, number: int, memo: Dict[int, Failure]) -> Any:
     if type(cell) is not Failure:
         return cell
     if id(cell) not in memo:
-        memo[id(cell)] = renumbered(cell, number)
+        memo[id(cell)] = moved(cell, number)
     return memo[id(cell)]

@@ -102,4 +102,4 @@ class PlanCache:
             returned = [name for name in asked if name in axes or name in overrides]
             graph = mapped(graph, axes, request.map_mode, overrides=overrides, fed=request.fed, returned=returned)
             spelled = {GIVEN + name if name in returned else name: given for name, given in spelled.items()}
-        return prepare(graph, spelled, asked, own, callbacks, axes is not None, request.collects)
+        return prepare(graph, spelled, asked, own, callbacks, request.collects)

@@ -27,6 +27,7 @@ from typing import (
 from hypernodes import collection
 from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import PlanInputsError
+from hypernodes.errors.location import Location
 from hypernodes.errors.notes import add_note, passable, said, short
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.dispatch import Dispatcher
@@ -34,10 +35,10 @@ from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
 from hypernodes.runtime.bundle.cancellation import enclosing
-from hypernodes.runtime.bundle.faults import located, steps_of
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed
 from hypernodes.runtime.bundle.layers import Layers, layers_of
 from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.bundle.locate import located, steps_of
 from hypernodes.runtime.bundle.maps import blank
 from hypernodes.runtime.bundle.observe import nested_run, step_counts
 from hypernodes.runtime.bundle.once import STREAMS, listed
@@ -49,7 +50,7 @@ from hypernodes.runtime.drivers.run import Resources
 from hypernodes.runtime.drivers.services import LATER, Services
 from hypernodes.runtime.drivers.sources import rows_to_astream, rows_to_stream
 from hypernodes.runtime.drivers.stream import stream_plan
-from hypernodes.runtime.schedule.places import located_task
+from hypernodes.runtime.schedule.locations import located_task
 from hypernodes.runtime.schedule.schedule import Failures
 from hypernodes.runtime.schedule.sink import Delivery
 
@@ -79,7 +80,6 @@ class Prepared:
         plan: Plan,
         backend: LocalBackend,
         callbacks: Optional[Callbacks] = None,
-        root_map: bool = False,
         provided: Mapping[str, str] = MappingProxyType({}),
         collects: bool = False,
     ) -> None:
@@ -87,7 +87,6 @@ class Prepared:
         self._provided = frozenset(map(_given_as, provided))
         self.backend = backend
         self._callbacks = callbacks
-        self._root_map = root_map
         self._layers = layers_of(callbacks is not None, collects)
         self.linked = LinkedPlan(plan, self._layers)
         self._frame = blank(len(plan.slots))
@@ -104,8 +103,8 @@ class Prepared:
         self._has_maps = any(isinstance(step, MapStep) for step in steps_of(plan))
         self._bare = self._layers is None and self.linked.inline and not _needs_services(plan)
 
-    def run(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
-        """Run once; `inputs` has the names the plan was made for."""
+    def run(self, inputs: Mapping[str, Any], within: bool = False) -> Dict[str, Any]:
+        """Run once, maybe `within` a step of another run; `inputs` has the names the plan was made for."""
         slots = self._frame.copy()
         for name, slot in self._inputs:
             slots[slot] = inputs[name]
@@ -127,20 +126,20 @@ class Prepared:
                     slots[0].close()
             if failed is None:
                 return self._outputs(slots) if self._blank else dict(zip(self._names, self._pick(slots)))
-            raise located(failed, steps_of(self.plan), slots, self.plan.name, ())
+            raise located(failed, steps_of(self.plan), slots, Location((self.plan.name,), within=within))
         opened = self._open(inputs, slots)
         failures = run_plan(self.linked, slots, opened.resources)
-        return self._closed(slots, failures, opened.dispatcher)
+        return self._closed(slots, failures, opened.dispatcher, within)
 
     def run_nested(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once inside a step of another run, to whose listeners, if any, the events go."""
-        with nested_run(self.plan, self._root_map) as scope:
+        with nested_run(self.plan) as scope:
             if scope is None:
-                return self.run(inputs)
+                return self.run(inputs, within=True)
             slots = self._filled(inputs)
             slots[-1] = scope
             resources = self._resources(scope.layers, scope.sink)
-            return self._closed(slots, run_plan(LinkedPlan(self.plan, scope.layers), slots, resources), None)
+            return self._closed(slots, run_plan(LinkedPlan(self.plan, scope.layers), slots, resources), None, True)
 
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
@@ -225,7 +224,7 @@ class Prepared:
             dispatcher.pipeline_started(self.plan.name, dict(inputs))
             receive = dispatcher.receive
         if self._layers is not None:
-            slots[-1] = Scope((self.plan.name,), (), self._layers, receive, self._root_map)
+            slots[-1] = Scope((self.plan.name,), (), self._layers, receive)
         return _Opened(self._resources(self._layers, receive), dispatcher)
 
     def _concluding(
@@ -241,22 +240,24 @@ class Prepared:
 
         return conclude
 
-    def _closed(self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher]) -> Dict[str, Any]:
+    def _closed(
+        self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher], within: bool = False
+    ) -> Dict[str, Any]:
         if failures:
-            raise self._error(slots, failures)
+            raise self._error(slots, failures, within)
         outputs = self._outputs(slots)
         if dispatcher is not None:
             dispatcher.pipeline_ended(self.plan.name, outputs)
         return outputs
 
-    def _error(self, slots: Slots, failures: Failures) -> BaseException:
+    def _error(self, slots: Slots, failures: Failures, within: bool = False) -> BaseException:
         """Return the failure that happened first, the others in its note."""
         errors: List[BaseException] = []
         for task, fault in failures:
             if task is None:
-                errors.append(located(fault, steps_of(self.plan), slots, self.plan.name, ()))
+                errors.append(located(fault, steps_of(self.plan), slots, Location((self.plan.name,), within=within)))
             else:
-                errors.append(located_task(task, fault))
+                errors.append(located_task(task, fault, within))
         first, others = errors[0], [error for error in errors[1:] if not isinstance(error, asyncio.CancelledError)]
         for other in others:
             if other is not first:
@@ -270,7 +271,6 @@ def prepare(
     asked: Sequence[str],
     backend: LocalBackend,
     callbacks: Optional[Callbacks] = None,
-    root_map: bool = False,
     collects: bool = False,
 ) -> Prepared:
     """Lower one kind of run of a graph, and see that the backend can run it.
@@ -285,15 +285,13 @@ def prepare(
         Names of the outputs to hand back.
     callbacks : callable, optional
         Pipeline path to its callbacks; None when nobody listens.
-    root_map : bool
-        Whether `graph` is the map around a pipeline.
     collects : bool
         Whether a failure stands in for what failed, instead of ending the run.
     """
     with collection.paused():
         plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
         backend.check(plan)
-        return Prepared(plan, backend, callbacks, root_map, provided, collects)
+        return Prepared(plan, backend, callbacks, provided, collects)
 
 
 def _given_as(name: str) -> str:

@@ -55,6 +55,7 @@ def _standalone(operation: Operation, backend: LocalBackend) -> Graph:
     inner = evolve(
         operation,
         graph=body,
+        around=True,
         uses=(evolve(use, value=value),),
         results=tuple([Value(name) for name in operation.yields]),
     )
@@ -82,9 +83,7 @@ class Subrun:
         with self._guard:
             prepared = self._prepared.get(key)
             if prepared is None:
-                prepared = self._prepared[key] = prepare(
-                    self._graph, dict(zip(key, key)), self._asked, self._backend, root_map=self._maps
-                )
+                prepared = self._prepared[key] = prepare(self._graph, dict(zip(key, key)), self._asked, self._backend)
         values = tuple(prepared.run_nested(inputs).values())
         return values[0] if len(values) == 1 else values
 

@@ -91,7 +91,9 @@ def mapped(
         [Value(v.name, list_of(v.type)) for v in graph.outputs if v.name not in extra or v.name in returned]
     )
     yields = tuple(value.name for value in results)
-    operation = MapOver(graph.name, graph, tuple(uses), results, yields, tuple(axes), mode, False, owner, fed=fed)
+    operation = MapOver(
+        graph.name, graph, tuple(uses), results, yields, tuple(axes), mode, False, owner, fed=fed, around=True
+    )
     return verify(Graph(graph.name, tuple(inputs), (operation,), results))
 
 

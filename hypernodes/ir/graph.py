@@ -165,7 +165,8 @@ class MapOver:
 
     `axes` are the parameters that carry items, `mode` says how several of them combine: ``"zip"`` or ``"product"``
     (last axis fastest). With `spread` there is one axis whose items are mappings from the graph's inputs to values.
-    The items of one that is `fed` come while it runs, and its results are handed out as they finish.
+    The items of one that is `fed` come while it runs, and its results are handed out as they finish. One that is
+    `around` a whole pipeline is what mapping that pipeline means, and no nested pipeline of its own.
     """
 
     name: str
@@ -179,6 +180,7 @@ class MapOver:
     owner: object = attrs.field(default=None, eq=False, repr=False)
     scope: Optional[Scope] = None
     fed: bool = False
+    around: bool = False
 
 
 Operation = Union[Call, Invoke, MapOver]

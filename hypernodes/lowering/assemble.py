@@ -177,4 +177,5 @@ def _map_step(
         spread,
         operation.scope,
         frees,
+        operation.around,
     )

@@ -107,7 +107,7 @@ class MapStep:
     """A map: one frame of `body` per item.
 
     `shared` pairs a slot of the body with a slot here, the same value for all items. ``results[i]`` is the list of what
-    the frames leave in ``body.outputs[i]``.
+    the frames leave in ``body.outputs[i]``. One that is `around` a pipeline is no nested pipeline of its own.
     """
 
     name: str
@@ -121,6 +121,7 @@ class MapStep:
     spread: Tuple[SpreadInput, ...] = ()
     scope: Optional[Scope] = attrs.field(default=None, repr=False)
     frees: Tuple[int, ...] = ()
+    around: bool = False
 
     @property
     def items_read_again(self) -> Tuple[str, ...]:

@@ -21,6 +21,7 @@ import traceback
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from hypernodes.errors import HyperNodesError
+from hypernodes.errors.location import Note
 from hypernodes.errors.notes import add_note, short
 from hypernodes.pickling import dumps, loads
 
@@ -140,7 +141,7 @@ def _carried(error: BaseException, kind: str, said: str, places: Dict[int, int])
     return _Carried(
         kind,
         said,
-        _tried(lambda: tuple([_text(note) for note in getattr(error, "__notes__", ())]), ()),
+        _tried(lambda: tuple([_note(note) for note in getattr(error, "__notes__", ())]), ()),
         _tried(lambda: dumps(error, "an exception"), None),
         _tried(lambda: _parts(error, args), None),
         inner,
@@ -166,6 +167,10 @@ def _attributes(error: BaseException) -> Iterator[Tuple[str, Any]]:
 
 def _packed(value: Any) -> Optional[bytes]:
     return _tried(lambda: dumps(value, ""), None)  # type: ignore[no-any-return]
+
+
+def _note(note: object) -> str:
+    return note if type(note) is Note else _text(note)
 
 
 def _text(value: object) -> str:

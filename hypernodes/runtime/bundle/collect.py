@@ -14,8 +14,8 @@ from hypernodes.errors.notes import add_note
 from hypernodes.events.event import NODE_OVER
 from hypernodes.lowering.plan import MapStep, PlanStep, Step
 from hypernodes.runtime.bundle.failure import FailedColumn, Failure, broken, failed
-from hypernodes.runtime.bundle.faults import annotate, note_text, tidy
 from hypernodes.runtime.bundle.interpreter import Code, Slots, StepFailed, Stopped, Table, execute, is_exception
+from hypernodes.runtime.bundle.locate import annotate, note_of
 from hypernodes.runtime.bundle.maps import Expansion, Fill, map_columns
 
 if TYPE_CHECKING:
@@ -148,9 +148,9 @@ def expand(step: MapStep, slots: Slots) -> Optional[Expansion]:
     scope: Scope = slots[-1]
 
     def item_failed(index: int, error: Exception) -> Failure:
-        items = (*scope.items, index)
-        add_note(error, note_text(step, slots, tidy(".".join(scope.path)), items))
-        return failed(step.name, items, error)
+        frame = scope.location.below(items=(index,))
+        add_note(error, note_of(step, slots, frame))
+        return failed(step.name, frame.items, error)
 
     failure = _first([axis.slot for axis in step.axes if type(slots[axis.slot]) is Failure], slots)
     if failure is None:
@@ -188,9 +188,8 @@ def filler(step: MapStep, fill: Fill) -> Fill:
 def failure_of(step: PlanStep, slots: Slots, error: Exception) -> Failure:
     """Return the failure of a step in the frame of `slots`."""
     scope: Scope = slots[-1]
-    items = scope.items
-    annotate(error, step, slots, tidy(".".join(scope.path)), items)
-    return failed(step.name, items, error)
+    annotate(error, step, slots, scope.location)
+    return failed(step.name, scope.items, error)
 
 
 def _put(step: PlanStep, slots: Slots, failure: Failure) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
 
 import attrs
 
 from hypernodes.errors import NotPicklableError, WorkerDiedError
-from hypernodes.errors.notes import said
+from hypernodes.errors.location import dotted, located
+from hypernodes.errors.notes import notes_of, said
 from hypernodes.pickling.exceptions import CAUSE, CONTEXT, completed, portable, received
 
 Item = Union[None, int, Tuple[int, ...]]
@@ -38,7 +38,7 @@ class Failure:
     traceback: str
 
     def __repr__(self) -> str:
-        at = "" if self.item is None else f", item {_dotted(self.item)}"
+        at = "" if self.item is None else f", item {dotted(self.path)}"
         return f"<Failure of node {self.node!r}{at}: {type(self.exception).__name__}: {said(self.exception)}>"
 
     def __bool__(self) -> bool:
@@ -83,20 +83,21 @@ def item_of(items: Tuple[int, ...]) -> Item:
     return None if not items else items[0] if len(items) == 1 else items
 
 
-def renumbered(failure: Failure, index: int) -> Failure:
-    """Return a failure as one of item `index` of the outermost map, its exception's words included."""
-    path = (index, *failure.path[1:])
-    before, after = f"item {_dotted(failure.path)}", f"item {_dotted(path)}"
+def moved(failure: Failure, index: int) -> Failure:
+    """Return a failure as one of item `index` of the outermost map, the words of its exception included."""
+
+    def elsewhere(words: Any) -> Any:
+        location = located(words)
+        return words if location is None or location.items != failure.path else words.at(location.moved(index))
+
     error: Any = failure.exception
-    # As whole words: item 1 is not the begin of item 12, nor of item 1.2.
-    words = re.compile(rf"\b{re.escape(before)}\b(?!\.\d)")
-    notes: List[str] = getattr(error, "__notes__", [])
-    notes[:] = [words.sub(after, note) for note in notes]
+    notes = notes_of(error)
+    notes[:] = map(elsewhere, notes)
     if isinstance(error, WorkerDiedError):
-        error.items = words.sub(after, error.items)
+        error.items = elsewhere(error.items)
     elif isinstance(error, NotPicklableError):
-        error.subject = words.sub(after, error.subject)
-    return attrs.evolve(failure, item=item_of(path))
+        error.subject = elsewhere(error.subject)
+    return attrs.evolve(failure, item=item_of((index, *failure.path[1:])))
 
 
 class FailedColumn(List[Any]):
@@ -131,10 +132,6 @@ def column_of(cells: List[Any]) -> List[Any]:
     """Return the cells of a map as a `FailedColumn` when there is a failure among them."""
     kinds = set(map(type, cells))
     return FailedColumn(cells) if Failure in kinds or FailedColumn in kinds else cells
-
-
-def _dotted(item: Item) -> str:
-    return str(item) if isinstance(item, int) else ".".join(map(str, item or ()))
 
 
 def _unpacked(node: str, item: Item, error: bytes, text: str) -> Failure:

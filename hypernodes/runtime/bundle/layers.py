@@ -60,7 +60,7 @@ class Layers:
         scope: Scope = slots[-1]
         template[-1] = scope.of_map(step)
         if self.observed:
-            scope.tell(MAP_START, step, (total, scope.is_root(step)))
+            scope.tell(MAP_START, step, (total, step.around))
 
     def item_started(self, slots: Slots, index: int) -> None:
         """Give the slots of an item a scope of their own."""
@@ -83,8 +83,7 @@ class Layers:
     def map_ended(self, step: MapStep, slots: Slots) -> None:
         """Tell of the end of a map."""
         if self.observed:
-            scope: Scope = slots[-1]
-            scope.tell(MAP_END, step, scope.is_root(step))
+            slots[-1].tell(MAP_END, step, step.around)
 
     def column(self, cells: List[Any]) -> List[Any]:
         """Return the results of a map as those who read them take them."""

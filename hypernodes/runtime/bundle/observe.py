@@ -13,6 +13,7 @@ from typing import Any, Awaitable, Callable, Dict, Iterator, Mapping, Optional, 
 from hypernodes.events.event import NESTED_END, NESTED_START, NODE_END, NODE_ERROR, NODE_START
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
 from hypernodes.runtime.bundle.interpreter import Slots
+from hypernodes.runtime.bundle.locate import scope_of
 from hypernodes.runtime.bundle.scope import Scope, map_key
 
 Instruction = Callable[[Slots], Any]
@@ -72,7 +73,7 @@ def around_run(step: Step, run: Instruction) -> Instruction:
 
 
 @contextlib.contextmanager
-def nested_run(plan: Plan, root_map: bool) -> Iterator[Optional[Scope]]:
+def nested_run(plan: Plan) -> Iterator[Optional[Scope]]:
     """Tell that a plan runs inside the current step; gives its scope, or None where the run around it has none."""
     found = _current.get()
     if found is None:
@@ -81,7 +82,7 @@ def nested_run(plan: Plan, root_map: bool) -> Iterator[Optional[Scope]]:
     outer, step = found
     key = step.outputs[0]
     outer.tell(NESTED_START, step, (key, step_counts(plan)))
-    yield outer.of_nested((*(step.scope.path if step.scope else ()), step.name), key, root_map)
+    yield outer.of_nested((*scope_of(step), step.name), key)
     outer.tell(NESTED_END, step, None)
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Tuple
 
+from hypernodes.errors.location import Location
 from hypernodes.events.event import Event, FrameKey
 from hypernodes.lowering.plan import MapStep, PlanStep
+from hypernodes.runtime.bundle.locate import pipelines_of, scope_of
 
 Sink = Callable[[Event], None]
 
@@ -26,36 +28,29 @@ class Scope:
         What its steps are linked with, for runs within it.
     sink : callable, optional
         Takes its events; None where nobody listens.
-    root_map : bool
-        Whether the frame is of the map around a pipeline, which is no pipeline of its own.
     """
 
-    __slots__ = ("frame", "layers", "path", "root_map", "sink")
+    __slots__ = ("frame", "layers", "path", "sink")
 
-    def __init__(
-        self, path: Tuple[str, ...], frame: FrameKey, layers: Any, sink: Optional[Sink], root_map: bool = False
-    ) -> None:
+    def __init__(self, path: Tuple[str, ...], frame: FrameKey, layers: Any, sink: Optional[Sink]) -> None:
         self.path = path
         self.frame = frame
         self.layers = layers
         self.sink = sink
-        self.root_map = root_map
 
     @property
     def items(self) -> Tuple[int, ...]:
         """The indices of the items around the frame, outermost first."""
         return tuple([index for _, index in self.frame if index >= 0])
 
-    def is_root(self, step: MapStep) -> bool:
-        """Return whether a map of this frame is the one around a pipeline."""
-        return self.root_map and step.scope is None
+    @property
+    def location(self) -> Location:
+        """Where it is, as failures say it."""
+        return Location(self.path, "", self.items)
 
     def of_map(self, step: MapStep) -> Scope:
         """Return the scope of a map of this frame, which is that of its first item once it is `placed`."""
-        path = self.path
-        if not self.is_root(step):
-            path = (*path, *(step.scope.path if step.scope else ()), step.name)
-        return Scope(path, (*self.frame, (map_key(step), -1)), self.layers, self.sink)
+        return Scope((*self.path, *pipelines_of(step)), (*self.frame, (map_key(step), -1)), self.layers, self.sink)
 
     def placed(self, index: int) -> None:
         """Make it that of another item of its map."""
@@ -67,17 +62,15 @@ class Scope:
         frame = self.frame
         return Scope(self.path, (*frame[:-1], (frame[-1][0], index)), self.layers, self.sink)
 
-    def of_nested(self, path: Tuple[str, ...], key: str, root_map: bool) -> Scope:
+    def of_nested(self, path: Tuple[str, ...], key: str) -> Scope:
         """Return the scope of a run within a step, whose first result is `key`."""
-        return Scope((*self.path, *path), (*self.frame, (key, -1)), self.layers, self.sink, root_map)
+        return Scope((*self.path, *path), (*self.frame, (key, -1)), self.layers, self.sink)
 
     def tell(self, kind: str, step: PlanStep, payload: Any) -> None:
         """Tell of something that happened to a step of the frame, if somebody listens."""
         if self.sink is not None:
-            scope = getattr(step, "scope", None)
             output = step.outputs[0] if step.outputs else ""
-            path = scope.path if scope else ()
-            self.sink(Event(kind, self.frame, self.path, path, step.name, payload, output=output))
+            self.sink(Event(kind, self.frame, self.path, scope_of(step), step.name, payload, output=output))
 
 
 def map_key(step: MapStep) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Iterator, List, NamedTuple, Optional, Seq
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, execute
 from hypernodes.runtime.bundle.maps import Expansion
 from hypernodes.runtime.schedule.frames import Chunk, Expand
-from hypernodes.runtime.schedule.places import unread
+from hypernodes.runtime.schedule.locations import unread
 from hypernodes.runtime.schedule.ready import Task
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from hypernodes.errors.notes import add_note, said, short
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
 from hypernodes.pickling.exceptions import received
 from hypernodes.pickling.modules import look
-from hypernodes.runtime.bundle.faults import tidy
 from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.bundle.locate import scope_of
 from hypernodes.runtime.bundle.policies import delay
 from hypernodes.runtime.processes import chunks
 from hypernodes.runtime.processes.environment import pack
@@ -299,7 +299,7 @@ class ProcessLane:
             self._again.extend(work.pieces())
             return None
         nodes = tuple([step.name for step in work.bundle.steps])
-        return WorkerDiedError(work.place[0], nodes, work.shown_items(), died.exitcode, work.losses)
+        return WorkerDiedError(work.place.frame.pipeline, nodes, work.items(), died.exitcode, work.losses)
 
     def _timed_out(self, work: WorkItem, late: Late) -> Optional[NodeTimeoutError]:
         """Send again, after the backoff, what was late and may be tried again; return the error when it may not."""
@@ -312,9 +312,7 @@ class ProcessLane:
             work.delay = delay(policy, tried - 1)
             self._again.append(work)
             return None
-        items = work.shown_items()
-        where = ".".join((tidy(work.place[0]), *(step.scope.path if step.scope else ())))
-        add_note(error, f"node {step.name!r} of pipeline {where!r}{items and ', '}{items}")
+        add_note(error, work.note(f"node {step.name!r} of pipeline {{pipeline}}", step.name, scope_of(step)))
         if policy.retries and isinstance(error, policy.retry_on):
             add_note(error, f"tried {policy.retries + 1} times")
         return error

@@ -22,9 +22,8 @@ def lost(work: WorkItem, error: Exception) -> List[Failure]:
         # Frames count their steps, to tell when a nested pipeline has ended.
         for each in bundle.steps:
             scope.tell(NODE_OVER, each, None)
-    _, items, first = work.place
+    place = work.place
     cells: List[Failure] = []
     for number in range(work.count):
-        own = (*items, first + number) if first >= 0 else items
-        cells.extend([failed(named or step.name, own, error)] * len(bundle.exports))
+        cells.extend([failed(named or step.name, place.location(number).items, error)] * len(bundle.exports))
     return cells

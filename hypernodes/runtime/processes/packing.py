@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
+from hypernodes.errors.location import Location, Note
 from hypernodes.lowering.plan import Bundle, MapStep, reader_of
 from hypernodes.pickling import dumps
 from hypernodes.runtime.bundle.interpreter import Slots
@@ -88,7 +89,7 @@ class Packer:
             for number, value in enumerate(flat):
                 row, column = divmod(number, len(slots))
                 name = work.linked.plan.slots[slots[column]].name
-                _check(value, f"{name!r} of item {first + row} for node %r", bundle, slots[column])
+                _check(value, _of_item(name, work.place.location(row)), bundle, slots[column])
             raise
         map_run.weight = (packed.nbytes // work.count, map_run.weight[1])
         return packed
@@ -202,15 +203,23 @@ def _blame(work: WorkItem, values: Sequence[Any]) -> None:
     """Raise the error of the first value that does not pickle, named as the user knows it."""
     slots, bundle = work.linked.plan.slots, work.bundle
     for slot, value in zip(bundle.imports, values):
-        _check(value, f"{slots[slot].name!r}, which node %r reads", bundle, slot)
+        _check(value, _read_by(slots[slot].name), bundle, slot)
 
 
-def _check(value: object, subject: str, bundle: Bundle, slot: int) -> None:
-    """Raise the error of a value that does not pickle; `subject` has a place for the name of the node that reads it."""
+def _read_by(name: str) -> Callable[[str], str]:
+    return lambda node: f"{name!r}, which node {node!r} reads"
+
+
+def _of_item(name: str, location: Location) -> Callable[[str], str]:
+    return lambda node: Note(f"{name!r}{{ of item}} for node {node!r}", location)
+
+
+def _check(value: object, subject: Callable[[str], str], bundle: Bundle, slot: int) -> None:
+    """Raise the error of a value that does not pickle, named by `subject` for the node that reads it."""
     reader = reader_of(bundle.steps, slot)
     name = bundle.steps[0].name if reader is None else reader.name
     try:
-        dumps(value, subject % name)
+        dumps(value, subject(name))
     except NotPicklableError as error:
         if reader is not None and reader.is_coroutine:
             error.advise_loop(name)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from hypernodes.errors import NotPicklableError
+from hypernodes.errors.location import Location, Note
 from hypernodes.events.event import NODE_END, NODE_ERROR, NODE_START, Event, Unsent
 from hypernodes.lowering.plan import PlanStep, Program
 from hypernodes.pickling import dumps, is_plain, loads
 from hypernodes.pickling.exceptions import portable, received
 from hypernodes.records import evolve
 from hypernodes.runtime.bundle.failure import Failure, failed
-from hypernodes.runtime.bundle.faults import makers
+from hypernodes.runtime.bundle.locate import makers
 from hypernodes.runtime.processes.memory import Packed, Segment, lifted, pack, pack_each, unpack_each
 from hypernodes.runtime.processes.wire import Place
 from hypernodes.runtime.processes.work_items import WorkItem
@@ -36,21 +37,20 @@ def packed_results(results: List[Any], program: Program, place: Place, apart: bo
     NotPicklableError
         Naming node, output and item; unless errors are collected: then a failure travels in its place.
     """
-    _, items, first = place
     made = makers(program.steps)
 
-    def where(number: int) -> Tuple[int, Tuple[int, ...]]:
+    def where(number: int) -> Tuple[int, Location]:
         row, column = divmod(number, len(program.exports))
-        return program.exports[column], (*items, first + row) if first >= 0 else items
+        return program.exports[column], place.location(row)
 
     def subject(number: int) -> str:
-        slot, own = where(number)
-        return made[slot] + (f", item {'.'.join(map(str, own))}" if own else "")
+        slot, location = where(number)
+        return Note(made[slot] + "{, item}", location)
 
     def failure(number: int, error: NotPicklableError) -> Failure:
-        slot, own = where(number)
+        slot, location = where(number)
         error.fix = _PICKLABLE
-        return failed(_node(program.steps, slot), own, error)
+        return failed(_node(program.steps, slot), location.items, error)
 
     if collects and not all(map(is_plain, results)):
         return pack_each(results, subject, failure, apart)
@@ -109,12 +109,12 @@ def results_of(work: WorkItem, data: bytes, memory: Optional[Segment]) -> Sequen
         slot = bundle.exports[column]
         error = refusal(makers(bundle.steps)[slot], fault)
         error.__cause__ = fault
-        return failed(_node(bundle.steps, slot), work.item(row), error)
+        return failed(_node(bundle.steps, slot), work.place.location(row).items, error)
 
     try:
         found: Any = loads(data, buffers)
     except Exception as fault:
-        items, made = work.shown_items(), makers(bundle.steps)
+        items, made = work.items(), makers(bundle.steps)
         subject = " or ".join([made[slot] for slot in bundle.exports]) + (f" ({items})" if items else "")
         raise refusal(subject, fault) from fault
     return unpack_each(found, buffers, failure) if type(found) is tuple else found

@@ -13,8 +13,8 @@ from types import CoroutineType
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.lowering.plan import Program
-from hypernodes.runtime.bundle.faults import located
 from hypernodes.runtime.bundle.interpreter import Code, Slots, StepFailed, execute, settled, unary, unary_last
+from hypernodes.runtime.bundle.locate import located
 from hypernodes.runtime.bundle.maps import blank
 from hypernodes.runtime.processes.wire import Place
 
@@ -126,5 +126,4 @@ def only_call(code: Code, imports: Sequence[int], exports: Sequence[int]) -> Opt
 
 def _located(error: BaseException, program: Program, slots: Slots, place: Place, completed: int) -> BaseException:
     # Returned, not raised: raised again it would lose what it was raised from.
-    pipeline, items, first = place
-    return located(error, program.steps, slots, pipeline, (*items, first + completed) if first >= 0 else items)
+    return located(error, program.steps, slots, place.location(completed))

@@ -17,6 +17,7 @@ from typing import AbstractSet, Dict, List, NamedTuple, Optional, Tuple
 import attrs
 import msgspec
 
+from hypernodes.errors.location import Location
 from hypernodes.runtime.processes.memory import Packed, Segment
 
 
@@ -150,9 +151,18 @@ def decode_notice(data: bytes) -> Notice:
     return _notice_decoder.decode(data)
 
 
-Place = Tuple[str, Tuple[int, ...], int]
-"""Where rows belong: the pipeline's path, the item indices of the enclosing frames, and the first row's own index, -1
-when the one row is a bundle of a frame and no item."""
+class Place(NamedTuple):
+    """Where rows belong: items of a map around whose items is `frame`, the first of them with index `first`.
+
+    -1 stands for the one row that is a bundle of the frame, and no item.
+    """
+
+    frame: Location
+    first: int
+
+    def location(self, row: int = 0) -> Location:
+        """Return the location of a row, by its number from 0."""
+        return self.frame.below(items=(self.first + row,)) if self.first >= 0 else self.frame
 
 
 @attrs.frozen(eq=False)

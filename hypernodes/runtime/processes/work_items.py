@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple
 
+from hypernodes.errors.location import Note, dotted
 from hypernodes.lowering.plan import Bundle
-from hypernodes.runtime.bundle.faults import tidy
 from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.bundle.locate import pipelines_of
 from hypernodes.runtime.processes.wire import Place
 from hypernodes.runtime.schedule.frames import Chunk
-from hypernodes.runtime.schedule.places import place_of
+from hypernodes.runtime.schedule.locations import location_of
 from hypernodes.runtime.schedule.ready import Task
 
 PIECES = 8
@@ -83,29 +84,29 @@ class WorkItem:
     @property
     def place(self) -> Place:
         """Where its rows belong."""
-        pipeline, items, first = place_of(self.task)
-        return pipeline, items, first + self.start if first >= 0 else first
+        task = self.task
+        if not isinstance(task, Chunk):
+            return Place(location_of(task.frame), -1)
+        return Place(location_of(task.frame).below(pipelines_of(task.map_run.step)), task.start + self.start)
 
-    def item(self, row: int) -> Tuple[int, ...]:
-        """Return the indices of one of its items, from 0; of the frame of a bundle."""
-        _, items, first = self.place
-        return (*items, first + row) if first >= 0 else items
-
-    def shown_items(self) -> str:
+    def items(self) -> str:
         """Return ``item 3``, ``one of items 3 to 9``, ``item 3.1``, or nothing outside of maps."""
-        _, items, first = self.place
-        if first < 0:
-            return f"item {'.'.join(map(str, items))}" if items else ""
-        around = "".join([f"{item}." for item in items])
-        last = first + self.count - 1
-        return f"item {around}{first}" if last == first else f"one of items {around}{first} to {around}{last}"
+        place = self.place
+        if self.count == 1 or place.first < 0:
+            return Note("{item}", place.location())
+        first, last = [dotted(place.location(row).items) for row in (0, self.count - 1)]
+        return f"one of items {first} to {last}"
+
+    def note(self, template: str, node: str, scope: Tuple[str, ...] = ()) -> str:
+        """Return a note about a node and its items, if any: which of them it was, nobody can say."""
+        if self.count == 1 or self.place.first < 0:
+            return Note(template + "{, item}", self.place.location().of(node, scope))
+        return f"{Note(template, self.place.frame.of(node, scope))}, {self.items()}"
 
     def reading(self) -> str:
         """Return the note for an exception that was raised before anything of it was run."""
-        items = self.shown_items()
         name = self.bundle.steps[0].name
-        what = f"raised while a worker process read what node {name!r} of pipeline {tidy(self.place[0])!r} needs"
-        return f"{what}{items and ', '}{items}"
+        return self.note(f"raised while a worker process read what node {name!r} of pipeline {{pipeline}} needs", name)
 
     def pieces(self) -> List[WorkItem]:
         """Return work items that hold its items between them; itself when there is one item or bundle."""

@@ -27,6 +27,7 @@ from hypernodes.runtime.bundle.interpreter import Code, Slots
 from hypernodes.runtime.bundle.layers import layers_of
 from hypernodes.runtime.bundle.link import link
 from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.bundle.locate import EXPLANATIONS
 from hypernodes.runtime.bundle.maps import blank
 from hypernodes.runtime.bundle.scope import Scope
 from hypernodes.runtime.drivers.coordinator import Coordinator
@@ -36,10 +37,11 @@ from hypernodes.runtime.processes import environment, role, telling
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.memory import Segment, count_mapped, take
 from hypernodes.runtime.processes.parts import Parts
+from hypernodes.runtime.processes.read_only import explain_read_only
 from hypernodes.runtime.processes.responses import packed_events, packed_results
 from hypernodes.runtime.processes.rows import execute_call, execute_frames, in_turn, observed, only_call
 from hypernodes.runtime.processes.wire import Notice, RequestHeader, ResponseHeader, decode_request, encode
-from hypernodes.runtime.schedule.places import in_items
+from hypernodes.runtime.schedule.locations import in_items
 
 FRAMES = 64
 """Plans of whole frames that a worker keeps linked."""
@@ -89,6 +91,7 @@ class _WorkerServices(Services):
 
 
 _services = _WorkerServices()
+EXPLANATIONS.append(explain_read_only)
 
 
 def server(workers: int) -> Callable[[Connection], None]:
@@ -195,13 +198,13 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
                 layers = layers_of(header.observed, header.collects)
                 path, frame = scope
                 slots[-1] = Scope(path, frame, layers, events.append if header.observed else None)
-                frames = observed(slots, targets, rows, until, layers if place[2] >= 0 else None, place[2])
+                frames = observed(slots, targets, rows, until, layers if place.first >= 0 else None, place.first)
             completed, failure = execute_frames(program, code, frames, context.copy, place, results)
         if failure is None:
             payload, segment = packed_results(results, program, place, memory is not None, header.collects)
         else:
             payload = portable(failure)
-            if completed and place[2] >= 0:
+            if completed and place.first >= 0:
                 with contextlib.suppress(NotPicklableError):
                     before, segment = packed_results(results, program, place, memory is not None, header.collects)
         if segment is not None and memory is not None:

@@ -29,7 +29,7 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.maps import Expansion, at_hand, map_columns
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.frames import BundleTask, Chunk, Expand, Frame, MapRun
-from hypernodes.runtime.schedule.places import at_map, unread
+from hypernodes.runtime.schedule.locations import at_map, unread
 from hypernodes.runtime.schedule.ready import ChunkSize, Ready, Task
 from hypernodes.runtime.schedule.source import Row
 

@@ -61,8 +61,8 @@ def planning(count: int, mode: str) -> Callable[[], object]:
 WORK = {
     "construction, no annotations": (partial(construction, annotated=False), 10.0),
     "construction, annotated": (partial(construction, annotated=True), 10.0),
-    "decoration, no annotations": (partial(decoration, annotated=False), float("inf")),
-    "decoration, annotated": (partial(decoration, annotated=True), float("inf")),
+    "decoration, no annotations": (partial(decoration, annotated=False), 3.0),
+    "decoration, annotated": (partial(decoration, annotated=True), 3.0),
     "lowering, sequential": (partial(lowering, mode="sequential"), 10.0),
     "lowering, threaded": (partial(lowering, mode="threaded"), 10.0),
     "lowering and linking, threaded": (partial(planning, mode="threaded"), float("inf")),

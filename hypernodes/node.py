@@ -11,7 +11,7 @@ import importlib
 import inspect
 import sys
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, WrapperDescriptorType
-from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Generic, NoReturn, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 import attrs
 
@@ -39,11 +39,13 @@ OutputName = Union[str, Tuple[str, ...]]
 _COMPILED = getattr(asyncio.coroutines, "_is_coroutine", functools)
 """What asyncio has compilers mark their coroutine functions with; the objects these make are of no type known here."""
 
+_CO_COROUTINE = inspect.CO_COROUTINE  # a name in this module is found in half the time
+
 # Not bound by standing in a class: as in Python, but for partials, which Python 3.14 binds and older ones do not.
 _UNBOUND = (functools.partial, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 
 
-@attrs.frozen(eq=False, repr=False, slots=False)
+@attrs.frozen(eq=False, repr=False, slots=False, init=False)
 class Node(Generic[P, R]):
     """A function with named outputs; made by `node`.
 
@@ -66,14 +68,27 @@ class Node(Generic[P, R]):
     is_coroutine: bool
     policy: Policy = DEFAULT_POLICY
 
-    def __attrs_post_init__(self) -> None:
-        # What tools expect of a wrapper; the instance has a __dict__ for exactly these.
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        name: str,
+        output_name: OutputName,
+        parameters: Tuple[Parameter, ...],
+        is_coroutine: bool,
+        policy: Policy = DEFAULT_POLICY,
+    ) -> None:
         facts = self.__dict__
-        fn = self.fn
+        facts["fn"] = facts["__wrapped__"] = fn
+        facts["name"], facts["output_name"] = name, output_name
+        facts["parameters"], facts["is_coroutine"], facts["policy"] = parameters, is_coroutine, policy
+        # What tools expect of a wrapper; the instance has a __dict__ for exactly these.
+        if type(fn) is FunctionType:
+            facts["__module__"], facts["__doc__"] = fn.__module__, fn.__doc__
+            facts["__qualname__"], facts["__name__"] = fn.__qualname__, fn.__name__
+            return
         for attribute in ("__module__", "__doc__", "__qualname__"):
             facts[attribute] = getattr(fn, attribute, None)
-        facts["__name__"] = getattr(fn, "__name__", self.name)
-        facts["__wrapped__"] = fn
+        facts["__name__"] = getattr(fn, "__name__", name)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
@@ -202,19 +217,20 @@ def node(
             _name_of(output_name, ()), "was decorated with a bare @node", 'write @node(output_name="...")'
         )
 
+    options = (cache, retries, retry_on, backoff, jitter, timeout, placement)
+
     def decorate(fn: Callable[P, R]) -> Node[P, R]:
-        names = _checked_outputs(fn, output_name)
-        label = name or _name_of(fn, names)
+        outputs = _checked_outputs(fn, output_name)
+        label = name or _name_of(fn, (outputs,) if isinstance(outputs, str) else outputs)
         _check_callable(fn, label)
         is_coroutine = _is_coroutine(fn)
-        spelled = names[0] if isinstance(output_name, str) else names
         return Node(
             fn,
             label,
-            spelled,
+            outputs,
             parameters_of(fn, label),
             is_coroutine,
-            policy(label, is_coroutine, cache, retries, retry_on, backoff, jitter, timeout, placement),
+            policy(label, is_coroutine, *options),
         )
 
     return decorate
@@ -222,10 +238,12 @@ def node(
 
 def _use(p: Parameter, declared: object) -> Use:
     wanted = or_none(declared) if p.default is None else declared
-    return Use(p.name, p.placeholder, wanted, p.optional, p.keyword, p.positional, p.default)
+    return Use(p.name, Value(p.name), wanted, p.optional, p.keyword, p.positional, p.default)
 
 
 def _check_callable(fn: object, label: str) -> None:
+    if type(fn) is FunctionType:
+        return
     if isinstance(fn, (classmethod, staticmethod)):
         kind = type(fn).__name__
         raise NodeDefinitionError(
@@ -239,44 +257,51 @@ def _check_callable(fn: object, label: str) -> None:
         raise NodeDefinitionError(label, "is a node already", f"decorate the function: {label}.fn")
 
 
-def _checked_outputs(fn: object, output_name: object) -> Tuple[str, ...]:
-    label = _name_of(fn, ())
+def _checked_outputs(fn: object, output_name: object) -> OutputName:
+    """Return the name, or the names, as they are wired."""
     if isinstance(output_name, str):
-        names: Tuple[object, ...] = (normal(output_name),)
-    elif isinstance(output_name, (tuple, list)):
-        names = tuple(map(normal, output_name))
-    else:
-        names = (output_name,)
+        only = normal(output_name)
+        if not only.isidentifier():
+            _refuse_output(fn, only)
+        return str(only)
+    names = tuple(map(normal, output_name)) if isinstance(output_name, (tuple, list)) else (output_name,)
     if not names:
-        raise NodeDefinitionError(label, "has an empty output_name", 'write @node(output_name="...")')
+        raise NodeDefinitionError(_name_of(fn, ()), "has an empty output_name", 'write @node(output_name="...")')
     for given in names:
         if not isinstance(given, str) or not given.isidentifier():
-            raise NodeDefinitionError(
-                label,
-                f"output_name {given!r} is no identifier",
-                "use a name that could be a parameter: letters, digits and underscores, not starting with a digit",
-            )
+            _refuse_output(fn, given)
     if len(set(names)) < len(names):
         raise NodeDefinitionError(
-            label, f"output_name {names!r} names an output twice", "give each element its own name"
+            _name_of(fn, ()), f"output_name {names!r} names an output twice", "give each element its own name"
         )
-    return names  # type: ignore[return-value]
+    return names
+
+
+def _refuse_output(fn: object, given: object) -> NoReturn:
+    raise NodeDefinitionError(
+        _name_of(fn, ()),
+        f"output_name {given!r} is no identifier",
+        "use a name that could be a parameter: letters, digits and underscores, not starting with a digit",
+    )
 
 
 def _name_of(fn: object, outputs: Sequence[str]) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    name = getattr(fn, "__name__", None) or type(fn).__name__
+    if type(fn) is FunctionType:
+        name: Any = fn.__name__
+    else:
+        while isinstance(fn, functools.partial):
+            fn = fn.func
+        name = getattr(fn, "__name__", None) or type(fn).__name__
     return (outputs[0] if outputs else "lambda") if name == "<lambda>" else str(name)
 
 
 def _is_coroutine(fn: Any) -> bool:
     """Return whether a call certainly makes a coroutine; what only may make one is seen when it has returned."""
-    while isinstance(fn, functools.partial):
+    while type(fn) is not FunctionType and isinstance(fn, functools.partial):
         fn = fn.func
     if type(fn) is FunctionType and (not fn.__dict__ or "__wrapped__" in fn.__dict__):
         # A wrapper has the marks of what it wraps, and may run that to its end.
-        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+        return bool(fn.__code__.co_flags & _CO_COROUTINE)
     if inspect.iscoroutinefunction(fn) or getattr(fn, "_is_coroutine", None) is _COMPILED:
         return True
     plain = isinstance(fn, (FunctionType, BuiltinFunctionType, type)) or inspect.ismethod(fn)

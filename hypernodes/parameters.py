@@ -18,36 +18,41 @@ from inspect import Parameter as Read
 from types import FunctionType, MethodType
 from typing import Any, Callable, List, Mapping, Optional, Set, Tuple
 
-import attrs
+import msgspec
 
 from hypernodes.errors import NodeDefinitionError
-from hypernodes.ir.graph import REQUIRED, Value
+from hypernodes.ir.graph import REQUIRED
 
 _LAYERS = 32
 """How many wrappers around one function are looked through; more is a cycle."""
 
 _BY_POSITION = (Read.POSITIONAL_ONLY, Read.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (Read.VAR_POSITIONAL, Read.VAR_KEYWORD)
-_SPECIAL = ("__wrapped__", "__signature__", "__partialmethod__", "_partialmethod")
+_OPEN = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+_SPECIAL = frozenset(("__wrapped__", "__signature__", "__partialmethod__", "_partialmethod"))
 """Attributes of a function that is not simply called with what its code says."""
 
 Reads = List[Read]
 
 
-@attrs.frozen
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """One named parameter of a node's function."""
 
     name: str
-    default: object = attrs.field(default=REQUIRED, eq=False)
+    default: object = REQUIRED
     keyword: bool = False
     positional: bool = False
-    placeholder: Value = attrs.field(init=False, eq=False, repr=False)
-    """What `declare` reads: only the name is known."""
 
-    @placeholder.default
-    def _placeholder(self) -> Value:
-        return Value(self.name)
+    def __eq__(self, other: object) -> bool:
+        # A default need not be comparable, or hashable.
+        return type(other) is Parameter and self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash(self._compared)
+
+    @property
+    def _compared(self) -> Tuple[object, ...]:
+        return self.name, self.keyword, self.positional
 
     @property
     def optional(self) -> bool:
@@ -65,7 +70,7 @@ def parameters_of(fn: Callable[..., object], label: str) -> Tuple[Parameter, ...
     """
     if _is_plain(fn):
         named = _of_code(fn)
-        variadic = bool(fn.__code__.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS))
+        variadic = fn.__code__.co_flags & _OPEN > 0
     else:
         try:
             found = _read(fn, _LAYERS)
@@ -109,10 +114,12 @@ def signature_of(fn: Callable[..., object]) -> inspect.Signature:
 
 
 def _is_plain(fn: object) -> bool:
-    if type(fn) is not FunctionType:
-        return False
-    facts = fn.__dict__
-    return not facts or not any(name in facts for name in _SPECIAL)
+    return type(fn) is FunctionType and (not fn.__dict__ or _SPECIAL.isdisjoint(fn.__dict__))
+
+
+@functools.lru_cache(maxsize=1024)
+def _required(names: Tuple[str, ...]) -> Tuple[Parameter, ...]:
+    return tuple(map(Parameter, names))
 
 
 def _of_code(fn: Any) -> Tuple[Parameter, ...]:
@@ -120,6 +127,8 @@ def _of_code(fn: Any) -> Tuple[Parameter, ...]:
     code = fn.__code__
     names, count, only = code.co_varnames, code.co_argcount, code.co_posonlyargcount
     defaults = fn.__defaults__ or ()
+    if not (defaults or only or code.co_kwonlyargcount):
+        return _required(names[:count])
     required = count - len(defaults)
     found = [
         Parameter(name, REQUIRED if index < required else defaults[index - required], False, index < only)

@@ -186,7 +186,7 @@ def test_a_worker_with_half_a_message_is_not_reused(pool, monkeypatch):
 class Bell(threading.Event):
     """Somebody who asks for workers."""
 
-    ring = threading.Event.set
+    wake = threading.Event.set
 
 
 def test_eight_threads_share_three_workers():

@@ -63,7 +63,7 @@ class ExecutorTransport:
     def entered(self) -> bool:
         return False
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         self._answers.put(None)
 
     def abandon(self) -> None:

@@ -1,7 +1,7 @@
 """Runs that want a worker in, whose turn it is out: first come, first served.
 
 Runs on one pool share its workers a request at a time. One that keeps its workers between requests looks here first,
-and gives them back when another run waits; that one is rung, and only then may others take what is free. ::
+and gives them back when another run waits; that one is woken, and only then may others take what is free. ::
 
     acquire, none free ─▶ ask ─▶ call (a worker is free: ring) ─▶ may_take ─▶ leave
                                    └─ did not come within `_PATIENCE` ─▶ forgotten; it may ask again
@@ -22,7 +22,7 @@ _PATIENCE = (
 class Asker(Protocol):
     """Who asks for a worker; `ring` is called under the pool's lock, from any thread."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Let it ask again."""
 
 
@@ -50,7 +50,7 @@ class FairShare:
         for asker, called in list(islice(self._waiting.items(), max(0, free))):
             if called is None:
                 self._waiting[asker] = time.monotonic()
-                asker.ring()
+                asker.wake()
 
     def may_take(self, asker: Asker, free: int) -> bool:
         """Return whether one of `free` workers is for `asker`; those before it who did not come are forgotten."""

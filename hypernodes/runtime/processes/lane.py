@@ -61,12 +61,12 @@ class Transport(Protocol):
         """Send a request, with those of its parts that the worker does not hold; ahead of its time if none is free."""
 
     def wait(self, timeout: Optional[float] = None) -> List[Outcome]:
-        """Block until an answer is here, the bell was rung, or `timeout` seconds have passed."""
+        """Block until an answer is here, it was woken, or `timeout` seconds have passed."""
 
     def entered(self) -> bool:
         """Return whether this thread is in the middle of something here that the run may have to wait for."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Let `wait` return; safe in a signal handler."""
 
     def abandon(self) -> None:
@@ -141,7 +141,7 @@ class ProcessLane:
 
     def set(self) -> None:
         """Let `wait` return; safe in a signal handler."""
-        self._transport.ring()
+        self._transport.wake()
 
     def wait(self, timeout: Optional[float]) -> None:
         """Block until there is something to take in, a wake-up, or `timeout` seconds have passed, and take it in."""

@@ -105,7 +105,7 @@ class WorkerPool:
     def acquire(self, asker: Optional[Asker] = None) -> Optional[Worker]:
         """Lease a worker: the idle one used last, or a new one while there are fewer than `max_workers`, or None.
 
-        An `asker` that gets None is rung when it is its turn, before those who ask later.
+        An `asker` that gets None is woken when it is its turn, before those who ask later.
 
         Raises
         ------

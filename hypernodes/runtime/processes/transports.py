@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections import deque
 from operator import itemgetter
 from typing import Deque, Dict, List, Optional, Set, Tuple
@@ -15,10 +14,9 @@ from hypernodes.runtime.processes import channel
 from hypernodes.runtime.processes.hearing import show
 from hypernodes.runtime.processes.memory import take
 from hypernodes.runtime.processes.pool import Worker, WorkerGone, WorkerPool
+from hypernodes.runtime.processes.watches import Watches
 from hypernodes.runtime.processes.wire import (
     Died,
-    Late,
-    Notice,
     Outcome,
     ResponseHeader,
     WorkRequest,
@@ -51,16 +49,14 @@ class PoolTransport:
         # What each was sent and has not answered: the first is at work, the other waits in the pipe.
         self._busy: Dict[Worker, List[WorkRequest]] = {}
         self._waiting: Deque[WorkRequest] = deque()
-        self._deadlines: Dict[Worker, Tuple[float, Notice]] = {}
-        # How often each call was begun, and failed, for the request that a worker is at work on.
-        self._attempts: Dict[Worker, Dict[str, int]] = {}
+        self._watches = Watches()
         self._refused: Set[object] = set()  # requests that a worker died before it had taken
         self._ended: List[Outcome] = []  # of requests that were lost like that
         # Who maps the large buffers of which shared parts. A worker keeps the latest: to send one again is cheap.
         self._mapped: Dict[Worker, Set[str]] = {}
-        self._bell, self._ringer = channel.one_way()
-        os.set_blocking(self._ringer, False)
-        self._rung = False
+        self._wakeup, self._waker = channel.one_way()
+        os.set_blocking(self._waker, False)
+        self._woken = False
         self._closed = False
 
     def free(self) -> bool:
@@ -142,24 +138,21 @@ class PoolTransport:
             ended, self._ended = self._ended, []
             self._refused.difference_update([outcome.key for outcome in ended])
             return ended
-        if not self._busy and not self._rung:
-            # Every worker is with other runs, or there is nothing to send: the bell tells of both.
-            timeout = 0.05
-        elif self._deadlines:
-            timeout = self._until_deadline(timeout)
+        # With no worker at work, all are with other runs, or there is nothing to send: a wake-up tells of both.
+        timeout = self._watches.within(timeout) if self._busy or self._woken else 0.05
         outcomes: List[Outcome] = []
         for worker, answers in self._ready(timeout):
             outcome = self._heard(worker) if answers else self._overheard(worker)
             if outcome is not None:
                 outcomes.append(outcome)
-        if self._deadlines:
-            outcomes += self._late()
+        # Those whose time is up are killed.
+        outcomes += [Outcome(self._lose(worker).key, [], late) for worker, late in self._watches.late()]
         if self._refused:
             self._refused.difference_update([outcome.key for outcome in outcomes])
         return outcomes
 
     def _ready(self, timeout: Optional[float]) -> List[Tuple[Worker, bool]]:
-        """Block until a worker has said something, or the bell was rung, or the time is up.
+        """Block until a worker has said something, or it was woken, or the time is up.
 
         Return who has, and whether it is an answer or a notice, or else what a node prints.
         """
@@ -171,10 +164,10 @@ class PoolTransport:
         found = [(worker, True) for worker in starting if worker.is_overdue()]
         if found:
             return found
-        for descriptor in channel.ready([self._bell, *by_descriptor, *listening], timeout):
-            if descriptor == self._bell:
-                os.read(self._bell, 4096)
-                self._rung = False
+        for descriptor in channel.ready([self._wakeup, *by_descriptor, *listening], timeout):
+            if descriptor == self._wakeup:
+                os.read(self._wakeup, 4096)
+                self._woken = False
             elif descriptor in listening:
                 found.append((listening[descriptor], False))
             else:
@@ -198,7 +191,7 @@ class PoolTransport:
             if not worker.up:
                 worker.attend()
                 return None
-            self._deadlines.pop(worker, None)
+            self._watches.pause(worker)
             outcome, answer = self._received(worker, request)
         except WorkerGone as gone:
             self._lose(worker)
@@ -210,7 +203,7 @@ class PoolTransport:
             self._lose(worker)
             return Outcome(request.key, [], error)
         if answer is None:
-            self._note(worker, decode_notice(outcome.parts[0]))
+            self._watches.note(worker, decode_notice(outcome.parts[0]))
             return None
         if answer.changed:
             self._lose(worker)
@@ -219,7 +212,7 @@ class PoolTransport:
             self._waiting.appendleft(request)
             return None
         worker.fresh = False
-        self._attempts.pop(worker, None)
+        self._watches.forget(worker)
         behind = self._busy.pop(worker)[1:]
         if behind:
             self._busy[worker] = behind
@@ -237,30 +230,6 @@ class PoolTransport:
             # At once: the worker is at work again while its results are being read.
             self.send(self._waiting.popleft())
         return outcome
-
-    def _note(self, worker: Worker, notice: Notice) -> None:
-        attempts = self._attempts.setdefault(worker, {})
-        if notice.seconds:
-            self._deadlines[worker] = (time.monotonic() + notice.seconds, notice)
-            attempts[notice.call] = attempts.get(notice.call, 0) + 1
-        elif not notice.failed:
-            attempts.pop(notice.call, None)  # the next one of this call is another item's
-
-    def _until_deadline(self, timeout: Optional[float]) -> Optional[float]:
-        left = max(0.0, min(self._deadlines.values(), key=itemgetter(0))[0] - time.monotonic())
-        return left if timeout is None else min(left, timeout)
-
-    def _late(self) -> List[Outcome]:
-        """Kill the workers whose time is up."""
-        now = time.monotonic()
-        outcomes: List[Outcome] = []
-        for worker, (deadline, notice) in list(self._deadlines.items()):
-            if deadline <= now:
-                del self._deadlines[worker]
-                attempts = self._attempts[worker][notice.call]
-                request = self._lose(worker)
-                outcomes.append(Outcome(request.key, [], Late(notice.call, attempts)))
-        return outcomes
 
     @staticmethod
     def _received(worker: Worker, request: WorkRequest) -> Tuple[Outcome, Optional[ResponseHeader]]:
@@ -300,7 +269,7 @@ class PoolTransport:
 
     def _discard(self, worker: Worker) -> None:
         self._mapped.pop(worker, None)
-        self._attempts.pop(worker, None)
+        self._watches.forget(worker)
         worker.kill()
         try:
             with contextlib.suppress(Exception):  # there is something worse to tell
@@ -311,14 +280,14 @@ class PoolTransport:
     def entered(self) -> bool:
         return self._pool.entered()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         if self._closed:
             return
-        self._rung = True
+        self._woken = True
         try:
-            os.write(self._ringer, b"!")
+            os.write(self._waker, b"!")
         except BlockingIOError:
-            # The pipe is full of rings already.
+            # The pipe is full of them already.
             return
 
     def close(self) -> None:
@@ -326,8 +295,8 @@ class PoolTransport:
             return
         self.abandon()
         self._closed = True
-        os.close(self._bell)
-        os.close(self._ringer)
+        os.close(self._wakeup)
+        os.close(self._waker)
 
     def abandon(self) -> None:
         self._pool.leave(self)
@@ -336,5 +305,5 @@ class PoolTransport:
         self._busy.clear()
         self._waiting.clear()
         self._ended.clear()
-        self._deadlines.clear()
+        self._watches.clear()
         self._release_idle()

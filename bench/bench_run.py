@@ -23,6 +23,16 @@ def graph(shape: str, count: int) -> Iterator[Duel]:
 
 
 @contextmanager
+def freed(count: int) -> Iterator[Duel]:
+    """Ask for the last layer alone: every other value is let go by the last of the two who read it."""
+    made = SHAPES["layered"](count)
+    pipeline, by_hand = Pipeline(nodes=made.nodes()), made.by_hand()
+    last = pipeline.outputs[-10:]
+    sides = {"by hand": lambda: by_hand(1), OURS: lambda: pipeline.run(inputs={"x": 1}, output_name=last)}
+    yield Duel(f"run, layered of {count:,}, values let go", sides, 1.6, one_thread=True)
+
+
+@contextmanager
 def one_node() -> Iterator[Duel]:
     made = chain(1)
     pipeline, fn = Pipeline(nodes=made.nodes()), made.functions[0]
@@ -45,6 +55,7 @@ def listed_outputs() -> Iterator[Duel]:
 
 QUESTIONS = [
     *[partial(graph, shape, count) for shape in SHAPES for count in (100, 1000)],
+    partial(freed, 1000),
     one_node,
     listed_outputs,
 ]

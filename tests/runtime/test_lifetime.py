@@ -52,3 +52,27 @@ def test_values_go_with_the_last_reference_to_them(pair, way, backends, uncollec
     assert any(reference() is not None for reference in made)
     del result
     assert [reference() for reference in made] == [None] * len(made)
+
+
+@pytest.mark.parametrize("last", [("a",), ("b",), ("a", "b")], ids="".join)
+def test_a_step_of_two_arguments_lets_go_of_those_it_is_the_last_to_read(last, uncollected):
+    made = {}
+
+    def large(name):
+        value = Large()
+        made[name] = weakref.ref(value)
+        return value
+
+    def alive(both):
+        return sorted(name for name, value in made.items() if value() is not None)
+
+    nodes = [
+        node(output_name="a")(lambda x: large("a")),
+        node(output_name="b")(lambda x: large("b")),
+        node(output_name="both")(lambda a, b: None),
+        node(output_name="alive")(alive),
+        *[node(output_name=f"end_{name}")(eval(f"lambda {name}, alive: None")) for name in "ab" if name not in last],
+    ]
+    kept = [f"end_{name}" for name in "ab" if name not in last]
+    found = Pipeline(nodes=nodes).run(inputs={"x": 1}, output_name=["alive", *kept])
+    assert found["alive"] == [name for name in "ab" if name not in last]

@@ -138,6 +138,19 @@ def binary(table: Table, slots: Slots) -> None:
         raise StepFailed(out, error) from None
 
 
+def binary_last(table: Table, slots: Slots) -> None:
+    """Like `binary`, for steps that are the last to read one argument, or each: `c` and `d`, which may be the same."""
+    out = 0
+    try:
+        for fn, a, b, out, c, d in table:
+            slots[out] = value = fn(slots[a], slots[b])
+            if type(value) is CoroutineType:
+                slots[out] = settled(slots, value)
+            slots[c] = slots[d] = None
+    except BaseException as error:
+        raise StepFailed(out, error) from None
+
+
 def unary_of_data(table: Table, slots: Slots) -> None:
     """Like `unary`, for functions that certainly return no coroutine."""
     out = 0

@@ -102,13 +102,15 @@ def _row(step: PlanStep, layers: Optional[Layers]) -> Tuple[Shape, Tuple[Any, ..
         if not any(argument.keyword for argument in step.arguments):
             if not step.frees and len(slots) <= 2:
                 return _PLAIN[len(slots)], (listing(step), *slots, out)
-            if len(slots) == 1 and step.frees == (slots[0],):
-                return interpreter.unary_last, (listing(step), slots[0], out)
+            if len(slots) in (1, 2) and set(step.frees) <= set(slots):
+                last = () if len(slots) == 1 else (step.frees[0], step.frees[-1])
+                return _LAST[len(slots)], (listing(step), *slots, out, *last)
     run = _instruction(step)
     return interpreter.general, (layers.plain(step, run) if layers else run, out)
 
 
 _PLAIN = (interpreter.nullary, interpreter.unary, interpreter.binary)
+_LAST = {1: interpreter.unary_last, 2: interpreter.binary_last}
 
 
 def _instruction(step: Step) -> Instruction:

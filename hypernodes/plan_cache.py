@@ -94,7 +94,7 @@ class PlanCache:
         check_inputs(graph, names)
         if axes is not None:
             check_map(graph, names, axes, request.map_mode)
-        callbacks = listeners(graph, graph.name, self._settings.callbacks)
+        heard = listeners(graph, graph.name, self._settings.callbacks)
         own = backend or self._settings.backend or _DEFAULT_BACKEND
         graph = isolate(graph, own)
         if axes is not None:
@@ -102,4 +102,4 @@ class PlanCache:
             returned = [name for name in asked if name in axes or name in overrides]
             graph = mapped(graph, axes, request.map_mode, overrides=overrides, fed=request.fed, returned=returned)
             spelled = {GIVEN + name if name in returned else name: given for name, given in spelled.items()}
-        return prepare(graph, spelled, asked, own, callbacks, request.collects)
+        return prepare(graph, spelled, asked, own, heard, request.collects)

@@ -9,9 +9,8 @@ from typing import Callable, Dict, Optional, Sequence, Tuple
 from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import OptionError
 from hypernodes.events.callbacks import PipelineCallback
+from hypernodes.events.hooks import Listeners, Path
 from hypernodes.ir.graph import Call, Graph
-
-Path = Tuple[str, ...]
 
 Told = Callable[[], None]
 
@@ -118,16 +117,11 @@ def tell(call: Told, graph: Graph, settings: Settings) -> None:
             tell(call, operation.graph, operation.owner)
 
 
-def listeners(
-    graph: Graph, name: str, callbacks: Optional[Sequence[PipelineCallback]]
-) -> Optional[Callable[[Path], Sequence[PipelineCallback]]]:
-    """Return pipeline path → its callbacks, or None when nobody listens anywhere."""
+def listeners(graph: Graph, name: str, callbacks: Optional[Sequence[PipelineCallback]]) -> Optional[Listeners]:
+    """Return who listens to which pipeline, or None when nobody listens anywhere."""
     found: Dict[Path, Sequence[PipelineCallback]] = {}
     _collect(graph, (name,), callbacks or (), found)
-    if not any(found.values()):
-        return None
-    top = found[(name,)]
-    return lambda path: found.get(path, top)
+    return Listeners(found, found[(name,)]) if any(found.values()) else None
 
 
 def _collect(

@@ -7,6 +7,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from operator import itemgetter
 from types import MappingProxyType
 from typing import (
@@ -20,7 +21,6 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
-    Tuple,
     Type,
 )
 
@@ -29,11 +29,12 @@ from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import PlanInputsError
 from hypernodes.errors.location import Location
 from hypernodes.errors.notes import add_note, passable, said, short
-from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.dispatch import Dispatcher
+from hypernodes.events.hooks import NESTED, Listeners
+from hypernodes.events.subscriber import AtOnce, InThread
 from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
-from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
+from hypernodes.lowering.plan import INLINE, Hosted, MapStep, Plan, Step
 from hypernodes.runtime.bundle.cancellation import enclosing
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed
 from hypernodes.runtime.bundle.layers import Layers, layers_of
@@ -46,6 +47,7 @@ from hypernodes.runtime.bundle.scope import Scope
 from hypernodes.runtime.drivers.arun import arun_plan
 from hypernodes.runtime.drivers.astream import astream_plan
 from hypernodes.runtime.drivers.coordinator import run_plan
+from hypernodes.runtime.drivers.libraries import alike
 from hypernodes.runtime.drivers.run import Resources
 from hypernodes.runtime.drivers.services import LATER, Services
 from hypernodes.runtime.drivers.sources import rows_to_astream, rows_to_stream
@@ -54,7 +56,7 @@ from hypernodes.runtime.schedule.locations import located_task
 from hypernodes.runtime.schedule.schedule import Failures
 from hypernodes.runtime.schedule.sink import Delivery
 
-Callbacks = Callable[[Tuple[str, ...]], Sequence[PipelineCallback]]
+_AT_ONCE = AtOnce()
 
 
 class _Opened(NamedTuple):
@@ -62,6 +64,7 @@ class _Opened(NamedTuple):
 
     resources: Resources
     dispatcher: Optional[Dispatcher]
+    subscriber: AtOnce
 
 
 class Prepared:
@@ -79,15 +82,15 @@ class Prepared:
         self,
         plan: Plan,
         backend: LocalBackend,
-        callbacks: Optional[Callbacks] = None,
+        listeners: Optional[Listeners] = None,
         provided: Mapping[str, str] = MappingProxyType({}),
         collects: bool = False,
     ) -> None:
         self.plan = plan
         self._provided = frozenset(map(_given_as, provided))
         self.backend = backend
-        self._callbacks = callbacks
-        self._layers = layers_of(callbacks is not None, collects)
+        self._listeners = listeners
+        self._layers = layers_of(listeners.heard if listeners is not None else 0, collects)
         self.linked = LinkedPlan(plan, self._layers)
         self._frame = blank(len(plan.slots))
         self._frame[0] = LATER
@@ -101,7 +104,7 @@ class Prepared:
         self._blank = dict.fromkeys(self._names if len(self._names) > 32 else ())
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
         self._has_maps = any(isinstance(step, MapStep) for step in steps_of(plan))
-        self._bare = self._layers is None and self.linked.inline and not _needs_services(plan)
+        self._bare = self._layers is None and listeners is None and self.linked.inline and not _needs_services(plan)
 
     def run(self, inputs: Mapping[str, Any], within: bool = False) -> Dict[str, Any]:
         """Run once, maybe `within` a step of another run; `inputs` has the names the plan was made for."""
@@ -127,9 +130,13 @@ class Prepared:
             if failed is None:
                 return self._outputs(slots) if self._blank else dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, Location((self.plan.name,), within=within))
-        opened = self._open(inputs, slots)
-        failures = run_plan(self.linked, slots, opened.resources)
-        return self._closed(slots, failures, opened.dispatcher, within)
+        opened = self._open(inputs, slots, self.linked.inline)
+        try:
+            outputs = self._closed(slots, run_plan(self.linked, slots, opened.resources), opened, within)
+        finally:
+            opened.subscriber.close()
+        self._check_hooks(slots, opened)
+        return outputs
 
     def run_nested(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once inside a step of another run, to whose listeners, if any, the events go."""
@@ -138,17 +145,24 @@ class Prepared:
                 return self.run(inputs, within=True)
             slots = self._filled(inputs)
             slots[-1] = scope
-            resources = self._resources(scope.layers, scope.sink)
-            return self._closed(slots, run_plan(LinkedPlan(self.plan, scope.layers), slots, resources), None, True)
+            opened = _Opened(self._resources(scope.layers, scope.sink, _AT_ONCE), None, _AT_ONCE)
+            failures = run_plan(LinkedPlan(self.plan, scope.layers), slots, opened.resources)
+            return self._closed(slots, failures, opened, True)
 
     async def arun(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
         """Run once, with coroutines on the running event loop and everything else beside it."""
         slots = self._filled(inputs)
         opened = self._open(inputs, slots)
-        failures = await arun_plan(self.linked, slots, opened.resources)
-        if failures:
-            raise passable(self._error(slots, failures), StopIteration)
-        return self._closed(slots, failures, opened.dispatcher)
+        opened.subscriber.begin()
+        try:
+            failures = await arun_plan(self.linked, slots, opened.resources)
+            if failures:
+                raise passable(self._error(slots, failures), StopIteration)
+            outputs = self._closed(slots, failures, opened)
+        finally:
+            await opened.subscriber.aclose()
+        self._check_hooks(slots, opened)
+        return outputs
 
     def stream(
         self, inputs: Mapping[str, Any], axes: Sequence[str], mode: str, ordered: bool
@@ -156,8 +170,8 @@ class Prepared:
         """Run once per item of `axes` as they are read; yields the index and the outputs of each."""
         rows = rows_to_stream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
         slots = self._filled({**inputs, **dict.fromkeys(axes, ())})
-        opened = self._open(inputs, slots)
-        conclude = self._concluding(slots, opened.dispatcher, StopIteration)
+        opened = self._open(inputs, slots, self.linked.placements_used <= {INLINE})
+        conclude = self._concluding(slots, opened, StopIteration)
         return stream_plan(self.linked, slots, opened.resources, rows, ordered, conclude)
 
     def astream(
@@ -167,7 +181,7 @@ class Prepared:
         rows = rows_to_astream(self.plan.name, {axis: inputs[axis] for axis in axes}, mode, self._items_read_again())
         slots = self._filled({**inputs, **dict.fromkeys(axes, ())})
         opened = self._open(inputs, slots)
-        conclude = self._concluding(slots, opened.dispatcher, StopIteration, StopAsyncIteration)
+        conclude = self._concluding(slots, opened, StopIteration, StopAsyncIteration)
         return astream_plan(self.linked, slots, opened.resources, rows, ordered, conclude)
 
     def check_inputs(self, given: Sequence[str]) -> None:
@@ -209,46 +223,54 @@ class Prepared:
     def _items_read_again(self) -> Sequence[str]:
         return self.linked.map_steps[0].items_read_again if self.linked.map_steps else ()
 
-    def _resources(self, layers: Optional[Layers], events: Optional[Callable[[Any], None]]) -> Resources:
+    def _resources(
+        self,
+        layers: Optional[Layers],
+        events: Optional[Callable[[Any], None]],
+        subscriber: AtOnce,
+    ) -> Resources:
         backend = self.backend
-        return Resources(
-            backend.max_workers, backend.thread_executor(), backend.feeder, backend.worker_retries, layers, events
-        )
+        lent = (backend.max_workers, backend.thread_executor(), backend.feeder, backend.worker_retries)
+        return Resources(*lent, layers, events, subscriber)
 
-    def _open(self, inputs: Mapping[str, Any], slots: Slots) -> _Opened:
-        """Begin a run of slots that are filled."""
+    def _open(self, inputs: Mapping[str, Any], slots: Slots, here: bool = False) -> _Opened:
+        """Begin a run of slots that are filled; `here` says that all of it is in this thread."""
+        subscriber = _AT_ONCE if here or self._listeners is None else InThread(alike)
         dispatcher: Optional[Dispatcher] = None
         receive: Optional[Callable[[Any], None]] = None
-        if self._callbacks is not None:
-            dispatcher = Dispatcher(self._callbacks, step_counts(self.plan))
-            dispatcher.pipeline_started(self.plan.name, dict(inputs))
-            receive = dispatcher.receive
+        if self._listeners is not None:
+            heard = self._listeners.heard
+            dispatcher = Dispatcher(self._listeners, step_counts(self.plan) if heard & NESTED else {})
+            subscriber.put(dispatcher.pipeline_started, self.plan.name, dict(inputs))
+            if heard:
+                receive = dispatcher.receive if here else partial(subscriber.put, dispatcher.receive)
         if self._layers is not None:
             slots[-1] = Scope((self.plan.name,), (), self._layers, receive)
-        return _Opened(self._resources(self._layers, receive), dispatcher)
+        return _Opened(self._resources(self._layers, receive, subscriber), dispatcher, subscriber)
 
-    def _concluding(
-        self, slots: Slots, dispatcher: Optional[Dispatcher], *ends: Type[BaseException]
-    ) -> Callable[[Failures], None]:
+    def _concluding(self, slots: Slots, opened: _Opened, *ends: Type[BaseException]) -> Callable[[Failures], None]:
         """Return what a stream calls when it has come to its end; its outputs are with the consumer, and not kept."""
 
         def conclude(failures: Failures) -> None:
             if failures:
                 raise passable(self._error(slots, failures), *ends)
-            if dispatcher is not None:
-                dispatcher.pipeline_ended(self.plan.name, {})
+            if opened.dispatcher is not None:
+                opened.subscriber.put(opened.dispatcher.pipeline_ended, self.plan.name, {})
 
         return conclude
 
-    def _closed(
-        self, slots: Slots, failures: Failures, dispatcher: Optional[Dispatcher], within: bool = False
-    ) -> Dict[str, Any]:
+    def _closed(self, slots: Slots, failures: Failures, opened: _Opened, within: bool = False) -> Dict[str, Any]:
         if failures:
             raise self._error(slots, failures, within)
         outputs = self._outputs(slots)
-        if dispatcher is not None:
-            dispatcher.pipeline_ended(self.plan.name, outputs)
+        if opened.dispatcher is not None:
+            opened.subscriber.put(opened.dispatcher.pipeline_ended, self.plan.name, outputs)
         return outputs
+
+    def _check_hooks(self, slots: Slots, opened: _Opened) -> None:
+        """Raise what a hook has raised when there was nothing left that it could stop."""
+        if opened.subscriber.error is not None:
+            raise self._error(slots, [(None, opened.subscriber.error)])
 
     def _error(self, slots: Slots, failures: Failures, within: bool = False) -> BaseException:
         """Return the failure that happened first, the others in its note."""
@@ -270,7 +292,7 @@ def prepare(
     provided: Mapping[str, str],
     asked: Sequence[str],
     backend: LocalBackend,
-    callbacks: Optional[Callbacks] = None,
+    listeners: Optional[Listeners] = None,
     collects: bool = False,
 ) -> Prepared:
     """Lower one kind of run of a graph, and see that the backend can run it.
@@ -283,15 +305,15 @@ def prepare(
         Names of the inputs it will get, each with how the caller spells it.
     asked : sequence of str
         Names of the outputs to hand back.
-    callbacks : callable, optional
-        Pipeline path to its callbacks; None when nobody listens.
+    listeners : Listeners, optional
+        None when nobody listens.
     collects : bool
         Whether a failure stands in for what failed, instead of ending the run.
     """
     with collection.paused():
         plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
         backend.check(plan)
-        return Prepared(plan, backend, callbacks, provided, collects)
+        return Prepared(plan, backend, listeners, provided, collects)
 
 
 def _given_as(name: str) -> str:

@@ -46,8 +46,10 @@ class PipelineCallback:
     """Override what you want to hear of; every hook does nothing by default.
 
     Hooks are called one at a time, in causal order: starts before ends, a pipeline's events around those of its nodes.
-    They are called from whichever thread made the event, never from a worker process. Durations are in seconds and
-    measured where the work ran. A hook that raises fails the run.
+    They are called in this process, in a thread of their own: a slow one holds up those behind it, and the end of the
+    run. Where everything runs in the caller's thread they are called there. Durations are in seconds and measured where
+    the work ran. A hook that raises fails the run. One that is not overridden costs nothing; which are is looked at
+    when the first run of its kind is planned.
     """
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Tuple
 
 import attrs
 
-from hypernodes.events.callbacks import CallbackContext, PipelineCallback
+from hypernodes.events.callbacks import CallbackContext
 from hypernodes.events.event import (
     ITEM_END,
     ITEM_START,
@@ -27,15 +27,13 @@ from hypernodes.events.event import (
     Event,
     FrameKey,
 )
+from hypernodes.events.hooks import NESTED, Listeners, Path
 
-Path = Tuple[str, ...]
 MapPath = Tuple[str, ...]
 StepCounts = Mapping[MapPath, Mapping[Path, int]]
 """For the frames of each map (by the maps' first results, outermost first): inlined pipeline → steps in it."""
 
 _RUN: Tuple[FrameKey, Path, str] = ((), (), "")
-
-CallbacksOf = Callable[[Path], Sequence[PipelineCallback]]
 
 
 @attrs.define
@@ -51,14 +49,15 @@ class Dispatcher:
 
     Parameters
     ----------
-    callbacks_of : callable
-        Pipeline path to the callbacks that listen to it.
+    listeners : Listeners
+        Who listens to which pipeline.
     counts : mapping
         Steps per inlined pipeline, for the frames of each map.
     """
 
-    def __init__(self, callbacks_of: CallbacksOf, counts: StepCounts) -> None:
-        self._callbacks_of = callbacks_of
+    def __init__(self, listeners: Listeners, counts: StepCounts) -> None:
+        self._calls_of = listeners.of
+        self._nests = bool(listeners.heard & NESTED)
         self._counts = dict(counts)
         # Reentrant, since a hook may itself run something that this run observes.
         self._lock = threading.RLock()
@@ -146,6 +145,8 @@ class Dispatcher:
     # -- inlined pipelines --------------------------------------------------------------------------------------------
 
     def _enter(self, event: Event) -> None:
+        if not self._nests:
+            return
         for length in range(1, len(event.scope) + 1):
             scope = event.scope[:length]
             key = (event.frame, scope)
@@ -156,6 +157,8 @@ class Dispatcher:
                 self._call(parent, event.items, "on_nested_pipeline_start", parent[-1], scope[-1])
 
     def _leave(self, event: Event) -> None:
+        if not self._nests:
+            return
         for length in range(len(event.scope), 0, -1):
             scope = event.scope[:length]
             nested = self._nested[(event.frame, scope)]
@@ -167,11 +170,11 @@ class Dispatcher:
                 del self._nested[(event.frame, scope)]
 
     def _call(self, path: Path, items: Tuple[int, ...], hook: str, *arguments: Any) -> None:
-        context: Optional[CallbackContext] = None
-        for callback in self._callbacks_of(path):
-            if context is None:
-                context = CallbackContext(path, items, self._store)
-            getattr(callback, hook)(*arguments, context)
+        calls = self._calls_of(path, hook)
+        if calls:
+            context = CallbackContext(path, items, self._store)
+            for call in calls:
+                call(*arguments, context)
 
 
 _HANDLERS: Dict[str, Callable[[Dispatcher, Event], None]] = {

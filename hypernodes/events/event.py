@@ -6,6 +6,7 @@ import time
 from typing import Any, Tuple
 
 import attrs
+import msgspec
 
 NODE_START = "node_start"
 NODE_END = "node_end"
@@ -33,8 +34,7 @@ class Unsent:
         return f"<{self.kind}, which stayed in its process>"
 
 
-@attrs.frozen
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """What happened to a step or an item of one frame.
 
     `path` are the names of the pipelines down to the frame's, `scope` those of the inlined ones from there to the step,
@@ -48,7 +48,7 @@ class Event:
     scope: Tuple[str, ...]
     name: str
     payload: Any = None
-    time: float = attrs.field(factory=time.perf_counter)
+    time: float = msgspec.field(default_factory=time.perf_counter)
     output: str = ""
 
     @property

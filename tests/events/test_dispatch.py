@@ -9,6 +9,7 @@ import pytest
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 from hypernodes.events.dispatch import Dispatcher
 from hypernodes.events.event import NODE_END, NODE_START, Event
+from hypernodes.events.hooks import Listeners
 
 
 class Durations(PipelineCallback):
@@ -27,7 +28,7 @@ class Durations(PipelineCallback):
 def test_the_end_of_a_node_goes_with_its_own_start(one, other):
     told = Durations()
     steps = {scope[:length]: 1 for scope, _ in (one, other) for length in range(1, len(scope) + 1)}
-    dispatcher = Dispatcher(lambda path: [told], {(): dict.fromkeys(steps, 9)})
+    dispatcher = Dispatcher(Listeners({}, [told]), {(): dict.fromkeys(steps, 9)})
 
     def event(kind, step, time):
         scope, output = step

@@ -1,16 +1,18 @@
 """What is around the calls of a plan's steps, and around its items, besides its nodes' own policies.
 
-Whether somebody listens, and whether failures are collected: a plan is linked for one of four combinations, and where
-it is neither there is nothing. From a function outwards the order of what wraps it is: a list for a stream that several
+What somebody hears of, and whether failures are collected: a plan is linked for that, and where it is neither there is
+nothing. From a function outwards the order of what wraps it is: a list for a stream that several
 read, the result of a coroutine that a plain function returned, timeout, retries, unpacking into slots, telling,
 collecting.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, List, Optional
 
 from hypernodes.events.event import ITEM_END, ITEM_START, MAP_END, MAP_START, Event
+from hypernodes.events.hooks import ITEMS, MAPS, NODES
 from hypernodes.lowering.plan import MapStep, Step
 from hypernodes.runtime.bundle import collect
 from hypernodes.runtime.bundle.failure import column_of
@@ -21,16 +23,17 @@ from hypernodes.runtime.bundle.scope import Scope
 
 
 class Layers:
-    """What the steps of a plan are linked with, and who is told of maps and items.
+    """What the steps of a plan are linked with, and what is told of maps and items.
 
-    `slots` are a frame's, whose last slot is its `Scope`.
+    `heard` are the bits of `events.hooks`, `slots` a frame's, whose last slot is its `Scope`.
     """
 
-    __slots__ = ("collects", "observed")
+    __slots__ = ("collects", "heard", "items", "maps", "nodes")
 
-    def __init__(self, observed: bool, collects: bool) -> None:
-        self.observed = observed
+    def __init__(self, heard: int, collects: bool) -> None:
+        self.heard = heard
         self.collects = collects
+        self.nodes, self.maps, self.items = bool(heard & NODES), bool(heard & MAPS), bool(heard & ITEMS)
 
     # -- around calls -------------------------------------------------------------------------------------------------
 
@@ -38,11 +41,11 @@ class Layers:
         """Return the call of a step in this thread with what is around it; `collect` is around several."""
         if getattr(step.fn, "runs_plan", False):
             return around_run(step, run)
-        return told(step, run) if self.observed else run
+        return told(step, run, self.heard) if self.nodes else run
 
     def coroutine(self, step: Step, run: Awaited) -> Awaited:
         """Return that of a step on the event loop."""
-        run = told_coroutine(step, run) if self.observed else run
+        run = told_coroutine(step, run, self.heard) if self.nodes else run
         return collect.collected_coroutine(step, run) if self.collects else run
 
     # -- around maps and items ----------------------------------------------------------------------------------------
@@ -59,30 +62,30 @@ class Layers:
         """Make the scope of a map, in the slots that its items begin with."""
         scope: Scope = slots[-1]
         template[-1] = scope.of_map(step)
-        if self.observed:
+        if self.maps:
             scope.tell(MAP_START, step, (total, step.around))
 
     def item_started(self, slots: Slots, index: int) -> None:
         """Give the slots of an item a scope of their own."""
         scope = slots[-1] = slots[-1].of_item(index)
-        if self.observed:
+        if self.items:
             _tell_item(ITEM_START, scope)
 
     def item_follows(self, slots: Slots, index: int) -> None:
         """Do what `item_started` does, in slots of which nothing but the items before this one had use."""
         scope: Scope = slots[-1]
         scope.placed(index)
-        if self.observed:
+        if self.items:
             _tell_item(ITEM_START, scope)
 
     def item_ended(self, slots: Slots) -> None:
         """Tell of the end of an item."""
-        if self.observed:
+        if self.items:
             _tell_item(ITEM_END, slots[-1])
 
     def map_ended(self, step: MapStep, slots: Slots) -> None:
         """Tell of the end of a map."""
-        if self.observed:
+        if self.maps:
             slots[-1].tell(MAP_END, step, step.around)
 
     def column(self, cells: List[Any]) -> List[Any]:
@@ -95,9 +98,7 @@ def _tell_item(kind: str, scope: Scope) -> None:
         scope.sink(Event(kind, scope.frame, scope.path, (), ""))
 
 
-_LAYERS = {key: Layers(*key) for key in ((True, False), (False, True), (True, True))}
-
-
-def layers_of(observed: bool, collects: bool) -> Optional[Layers]:
-    """Return the layers of a plan that somebody listens to, or that collects errors; None for neither."""
-    return _LAYERS.get((observed, collects))
+@lru_cache(maxsize=None)
+def layers_of(heard: int, collects: bool) -> Optional[Layers]:
+    """Return the layers of a plan of which something is heard, or that collects errors; None for neither."""
+    return Layers(heard, collects) if heard or collects else None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from typing import Any, Awaitable, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from hypernodes.events.event import NESTED_END, NESTED_START, NODE_END, NODE_ERROR, NODE_START
+from hypernodes.events.hooks import INPUTS, OUTPUTS
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.locate import scope_of
@@ -20,9 +21,9 @@ Instruction = Callable[[Slots], Any]
 Awaited = Callable[[Slots], Awaitable[None]]
 
 
-def told(step: Step, run: Instruction) -> Instruction:
-    """Return a call that tells when it begins, with its inputs, and when it ends, with its outputs."""
-    inputs, outputs = _inputs(step), _outputs(step)
+def told(step: Step, run: Instruction, heard: int) -> Instruction:
+    """Return a call that tells when it begins and ends, with its inputs and outputs where these are `heard`."""
+    inputs, outputs = _inputs(step, heard), _outputs(step, heard)
 
     def observed(slots: Slots) -> None:
         scope: Scope = slots[-1]
@@ -37,9 +38,9 @@ def told(step: Step, run: Instruction) -> Instruction:
     return observed
 
 
-def told_coroutine(step: Step, run: Awaited) -> Awaited:
+def told_coroutine(step: Step, run: Awaited, heard: int) -> Awaited:
     """Do that for a coroutine."""
-    inputs, outputs = _inputs(step), _outputs(step)
+    inputs, outputs = _inputs(step, heard), _outputs(step, heard)
 
     async def observed(slots: Slots) -> None:
         scope: Scope = slots[-1]
@@ -107,11 +108,16 @@ def _count(plan: Plan, maps: Tuple[str, ...], found: Dict[Tuple[str, ...], Dict[
                 _count(step.body, (*maps, map_key(step)), found)
 
 
-def _inputs(step: Step) -> Callable[[Slots], Dict[str, Any]]:
-    pairs = [(argument.parameter, argument.slot) for argument in step.arguments]
-    return lambda slots: {name: slots[slot] for name, slot in pairs}
+def _inputs(step: Step, heard: int) -> Callable[[Slots], Dict[str, Any]]:
+    return _captured([(argument.parameter, argument.slot) for argument in step.arguments] if heard & INPUTS else [])
 
 
-def _outputs(step: Step) -> Callable[[Slots], Dict[str, Any]]:
-    pairs = list(zip(step.outputs, step.results))
+def _outputs(step: Step, heard: int) -> Callable[[Slots], Dict[str, Any]]:
+    return _captured(list(zip(step.outputs, step.results)) if heard & OUTPUTS else [])
+
+
+def _captured(pairs: Sequence[Tuple[str, int]]) -> Callable[[Slots], Dict[str, Any]]:
+    if len(pairs) == 1:
+        ((name, slot),) = pairs
+        return lambda slots: {name: slots[slot]}
     return lambda slots: {name: slots[slot] for name, slot in pairs}

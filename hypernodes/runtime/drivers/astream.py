@@ -82,10 +82,14 @@ async def astream_plan(
                 await _end(coordinator)
             finally:
                 services.close()
+                await run.subscriber.aclose()
     failures = run.schedule.failures
     if pump.fault is not None:
         failures.append((None, pump.fault))
     conclude(failures)
+    await run.subscriber.aclose()
+    if run.subscriber.error is not None:
+        conclude([(None, run.subscriber.error)])
 
 
 class _Pump:

@@ -20,6 +20,7 @@ from typing import Any, Callable, List, Optional, Protocol
 
 import attrs
 
+from hypernodes.events.subscriber import AtOnce
 from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD
 from hypernodes.runtime.bundle.cancellation import enclose, is_stop
 from hypernodes.runtime.bundle.interpreter import Slots, Stopped
@@ -86,6 +87,7 @@ class Resources:
     worker_retries: int = 0
     layers: Optional[Layers] = None
     events: Optional[Callable[[Any], None]] = None
+    subscriber: AtOnce = attrs.field(factory=AtOnce)
 
 
 class Run:
@@ -132,6 +134,8 @@ class Run:
             if self.feeder is not None:
                 self.feeder.close()
             raise
+        self.subscriber = resources.subscriber
+        self.subscriber.begin(self.interrupt)
 
     # -- under the lock -----------------------------------------------------------------------------------------------
 
@@ -231,7 +235,11 @@ class Run:
 
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread works for this run."""
-        return self.services.serves(thread) or (self.threads is not None and self.threads.serves(thread))
+        return (
+            self.services.serves(thread)
+            or self.subscriber.serves(thread)
+            or (self.threads is not None and self.threads.serves(thread))
+        )
 
     def entered(self) -> bool:
         """Return whether this thread holds something that the end of this run may wait for."""

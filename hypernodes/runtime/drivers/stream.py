@@ -164,6 +164,9 @@ def _beside(
     if fault is not None:
         failures.append((None, fault))
     conclude(failures)
+    run.subscriber.close()
+    if run.subscriber.error is not None:
+        conclude([(None, run.subscriber.error)])
 
 
 class _Beside:
@@ -190,6 +193,7 @@ class _Beside:
             Coordinator(self._run).work()
             self._run.services.close()
         finally:
+            self._run.subscriber.close()
             self._over()
 
     def end(self) -> None:

@@ -83,7 +83,7 @@ class ProcessLane:
         self._run = run
         self._workers = resources.max_workers
         self._events = resources.events
-        self._observed = resources.events is not None
+        self._heard = resources.layers.heard if resources.layers is not None else 0
         self._transport = transport
         try:
             # First the modules: what of them goes by value, the programs have to know.
@@ -193,7 +193,7 @@ class ProcessLane:
             work.sent = time.monotonic()
             self._out[id(work)] = work
             program = self._programs[id(work.linked), work.bundle.index]
-            options = (self._observed, self._collects, work.delay, self._budget(work), work.tried)
+            options = (self._heard, self._collects, work.delay, self._budget(work), work.tried)
             self._transport.send(WorkRequest(id(work), program, self._environment, shared, rows, *options))
         except BaseException as error:
             self._out.pop(id(work), None)

@@ -29,7 +29,8 @@ class RequestHeader(msgspec.Struct, array_like=True, gc=False):
     After `budget` seconds no further row is begun, and the answer is for those that were. `tried` are attempts that
     calls, by output, have had in workers that were killed.
 
-    One that is `observed` wants its events back; one that `collects` wants failures in place of what fails.
+    What of it is `heard`, bits of `events.hooks`, comes back as events. One that `collects` wants failures in place of
+    what fails.
     `program_sizes`, `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the
     program and of the shared values, when carried, and of the rows; a descriptor comes with the message for each that
     is not empty.
@@ -40,7 +41,7 @@ class RequestHeader(msgspec.Struct, array_like=True, gc=False):
     shared: List[str]
     carried: List[str]
     owners: List[int]
-    observed: bool = False
+    heard: int = 0
     collects: bool = False
     delay: float = 0.0
     budget: float = math.inf
@@ -177,7 +178,7 @@ class WorkRequest:
     environment: Part
     shared: List[Part]
     rows: Packed
-    observed: bool = False
+    heard: int = 0
     collects: bool = False
     delay: float = 0.0
     budget: float = math.inf
@@ -225,7 +226,7 @@ def message_of(request: WorkRequest, held: AbstractSet[str]) -> Tuple[List[bytes
         [part.digest for part in request.shared],
         [part.digest for part in carried],
         [part.owner for part in request.parts],
-        request.observed,
+        request.heard,
         request.collects,
         request.delay,
         request.budget,

@@ -195,9 +195,9 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
             if scope is None:
                 frames: Iterator[Slots] = in_turn(slots, targets, rows, until)
             else:
-                layers = layers_of(header.observed, header.collects)
+                layers = layers_of(header.heard, header.collects)
                 path, frame = scope
-                slots[-1] = Scope(path, frame, layers, events.append if header.observed else None)
+                slots[-1] = Scope(path, frame, layers, events.append if header.heard else None)
                 frames = observed(slots, targets, rows, until, layers if place.first >= 0 else None, place.first)
             completed, failure = execute_frames(program, code, frames, context.copy, place, results)
         if failure is None:
@@ -248,7 +248,7 @@ def _unpacked(header: RequestHeader) -> Tuple[Program, Code, List[Any], contextv
     program, updates = held.value
     renew(updates)
     _parts.replace(of_program, header.program)
-    layers = layers_of(header.observed, header.collects)
+    layers = layers_of(header.heard, header.collects)
     code: Optional[Code] = held.links.get(layers)
     if code is None:
         code = held.links[layers] = link(program.steps, layers, program.imports)

@@ -1,0 +1,74 @@
+"""Which hooks the callbacks of a pipeline override, as bits: what nobody overrides is neither told nor captured."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Tuple
+
+from hypernodes.events.callbacks import PipelineCallback
+
+Path = Tuple[str, ...]
+
+NODES, INPUTS, OUTPUTS, NESTED, MAPS, ITEMS = (1 << number for number in range(6))
+"""Starts and ends of nodes, with their inputs, with their outputs; those of nested pipelines, of maps, and of items."""
+
+_MADE_OF: Dict[str, int] = {
+    "on_node_start": NODES | INPUTS,
+    "on_node_end": NODES | OUTPUTS,
+    "on_error": NODES,
+    # An inlined pipeline has no step of its own: its nodes and maps are counted.
+    "on_nested_pipeline_start": NESTED | NODES | MAPS,
+    "on_nested_pipeline_end": NESTED | NODES | MAPS,
+    "on_map_start": MAPS,
+    "on_map_end": MAPS,
+    "on_map_item_start": ITEMS,
+    "on_map_item_end": ITEMS,
+}
+
+
+def overrides(callback: PipelineCallback, hook: str) -> bool:
+    """Return whether a callback does anything in a hook."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(PipelineCallback, hook)
+
+
+def heard_by(callbacks: Iterable[PipelineCallback]) -> int:
+    """Return what has to be told so that these callbacks hear all they override."""
+    heard = 0
+    for callback in callbacks:
+        for hook, bits in _MADE_OF.items():
+            if overrides(callback, hook):
+                heard |= bits
+    return heard
+
+
+class Listeners:
+    """Who listens to which pipeline.
+
+    Parameters
+    ----------
+    callbacks : mapping of tuple of str to sequence of PipelineCallback
+        Pipeline path to the callbacks that listen to it.
+    others : sequence of PipelineCallback
+        Those that listen to pipelines which are not in it.
+
+    Attributes
+    ----------
+    heard : int
+        What has to be told, as bits.
+    """
+
+    def __init__(
+        self, callbacks: Mapping[Path, Sequence[PipelineCallback]], others: Sequence[PipelineCallback]
+    ) -> None:
+        self._callbacks = callbacks
+        self._others = others
+        self.heard = heard_by([*others, *[each for found in callbacks.values() for each in found]])
+        self._calls: Dict[Tuple[Path, str], Sequence[Callable[..., None]]] = {}
+
+    def of(self, path: Path, hook: str) -> Sequence[Callable[..., None]]:
+        """Return what to call when something happens in a pipeline."""
+        found = self._calls.get((path, hook))
+        if found is None:
+            callbacks = self._callbacks.get(path, self._others)
+            calls: Sequence[Any] = [getattr(each, hook) for each in callbacks if overrides(each, hook)]
+            found = self._calls[path, hook] = calls
+        return found

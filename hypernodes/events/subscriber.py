@@ -1,0 +1,143 @@
+"""Who calls the hooks of a run: whoever tells of something, at once, or one thread for all, in the order of telling.
+
+Where everything runs in the caller's thread, hooks do too. Elsewhere a slow hook would hold up others, and a lock may
+be held by who tells of something: it only leaves that here. A hook that raises is the last one that is called, and
+stops the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import queue
+import threading
+from typing import Any, Callable, Optional
+
+Stop = Callable[[BaseException], None]
+
+
+class AtOnce:
+    """Calls what it is given, there and then."""
+
+    error: Optional[BaseException] = None
+    """What a hook has raised that nobody has got yet."""
+
+    def put(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have a call made after those that were put here before."""
+        call(*arguments)
+
+    def begin(self, stop: Optional[Stop] = None) -> None:
+        """Make calls from now on; `stop` is called with what a hook raises."""
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread is the one that makes the calls."""
+        return False
+
+    def close(self) -> None:
+        """Wait until every call has been made."""
+
+    async def aclose(self) -> None:
+        """Do what `close` does on a running event loop, however often this task is cancelled meanwhile."""
+
+
+class InThread(AtOnce):
+    """Makes calls in a thread, which the first one after `begin` starts and `close` ends.
+
+    They are put here from any thread.
+
+    Parameters
+    ----------
+    around : callable
+        Makes of the thread's function one that finds what libraries keep for each thread as it is here.
+    """
+
+    def __init__(self, around: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+        self._context = contextvars.copy_context()
+        self._serve = around(self._work)
+        self._calls: Any = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._thread: Optional[threading.Thread] = None
+        self._own: Optional[threading.Thread] = None  # also when it is about to end
+        self._stop: Optional[Stop] = None
+        self._begun = self._dropped = False
+
+    def put(self, call: Callable[..., None], *arguments: Any) -> None:
+        if not self._dropped:
+            self._calls.put((call, arguments))
+            if self._thread is None and self._begun:
+                self._start()
+
+    def begin(self, stop: Optional[Stop] = None) -> None:
+        self._stop, self._begun = stop, True
+        if not self._calls.empty():
+            self._start()
+        if stop is not None and self.error is not None:
+            stop(self.error)
+
+    def serves(self, thread: threading.Thread) -> bool:
+        return thread is self._own
+
+    def close(self) -> None:
+        thread = self._end()
+        if thread is not None and thread is not threading.current_thread():
+            try:
+                thread.join()
+            except BaseException:
+                # An interrupt does not wait for all that is still to be told.
+                self._dropped = True
+                raise
+
+    async def aclose(self) -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+        def ended() -> None:
+            with contextlib.suppress(RuntimeError):  # raised by a loop that was closed meanwhile
+                loop.call_soon_threadsafe(over.set)
+
+        thread = self._end(ended)
+        if thread is None:
+            return
+        cancelled: Optional[asyncio.CancelledError] = None
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+        thread.join()  # at its last line
+        if cancelled is not None:
+            raise cancelled
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                target = self._context.copy().run
+                thread = threading.Thread(target=target, args=(self._serve,), name="hypernodes-hooks", daemon=True)
+                self._thread = self._own = thread
+                thread.start()
+
+    def _end(self, ended: Callable[[], None] = lambda: None) -> Optional[threading.Thread]:
+        """Let the thread end when it has made all calls, and `ended` as the last; return it, if there is one."""
+        with self._starting:
+            thread, self._thread, self._stop = self._thread, None, None
+        if thread is not None:
+            self._calls.put(ended)
+        return thread
+
+    def _work(self) -> None:
+        while True:
+            entry = self._calls.get()
+            if type(entry) is not tuple:
+                entry()
+                return
+            if self._dropped:
+                continue
+            call, arguments = entry
+            try:
+                call(*arguments)
+            except BaseException as error:
+                self.error, self._dropped = error, True
+                stop = self._stop
+                if stop is not None:
+                    stop(error)
+            del entry, call, arguments

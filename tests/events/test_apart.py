@@ -1,0 +1,101 @@
+"""A hook that waits holds up nobody, where anything runs beside the caller's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from graphs import PAIRS, ids
+from observing import ours
+
+from hypernodes import Pipeline, PipelineCallback, node
+
+BESIDE = [pair for pair in PAIRS if set(pair) != {"sequential"}]
+
+
+def wait_for(path):
+    """Wait for a file, which any process may write."""
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, "the hook holds up what it waits for"
+        time.sleep(0.001)
+
+
+def writer(path):
+    def write(x):
+        if x == 3:
+            path.touch()
+        return x
+
+    return write
+
+
+@pytest.mark.parametrize("hook", ["on_map_start", "on_map_item_start", "on_node_start", "on_map_item_end"])
+@pytest.mark.parametrize("pair", BESIDE, ids=ids)
+def test_a_hook_may_wait_for_what_comes_after_it(pair, hook, backends, tmp_path):
+    ends = []
+
+    class Waiting(PipelineCallback):
+        def on_pipeline_end(self, *arguments):
+            ends.append(threading.current_thread().name)
+
+    setattr(Waiting, hook, lambda self, *arguments: wait_for(tmp_path / "written"))
+    pipeline = Pipeline(nodes=[node("y")(writer(tmp_path / "written"))], backend=backends(pair), callbacks=[Waiting()])
+    assert pipeline.map({"x": [0, 1, 2, 3]}, "x")["y"] == [0, 1, 2, 3]
+    assert len(ends) == 1
+    assert not [name for name in ours() if "hooks" in name]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_a_hook_that_waits_does_not_block_the_loop_of_the_caller(pair, backends):
+    went_on = threading.Event()
+
+    class Waiting(PipelineCallback):
+        def on_pipeline_start(self, *arguments):
+            assert went_on.wait(20)
+
+    pipeline = Pipeline(nodes=[node("y")(abs)], backend=backends(pair), callbacks=[Waiting()])
+
+    async def main():
+        asyncio.get_running_loop().call_soon(went_on.set)
+        return await pipeline.arun({"x": -1})
+
+    assert asyncio.run(main()) == {"y": 1}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_streams_tell_all_before_they_end_and_leave_no_thread(pair, backends):
+    class Counting(PipelineCallback):
+        def __init__(self):
+            self.told = []
+
+        def on_map_item_end(self, index, duration, ctx):
+            self.told.append(index)
+
+        def on_pipeline_end(self, *arguments):
+            self.told.append("end")
+
+    counting = Counting()
+    pipeline = Pipeline(nodes=[node("y")(abs)], backend=backends(pair), callbacks=[counting])
+    assert len(list(pipeline.stream({"x": range(5)}, "x"))) == 5
+    assert sorted(counting.told[:-1]) == [0, 1, 2, 3, 4]
+    assert counting.told[-1] == "end"
+    left = pipeline.stream({"x": range(100)}, "x")
+    next(left)
+    left.close()
+    pipeline.stream({"x": range(5)}, "x")  # never begun
+    assert not [name for name in ours() if "hooks" in name]
+
+
+def test_only_what_somebody_hears_is_told(backends):
+    """Hooks of the run alone leave the plan as it is where nobody listens."""
+
+    class Runs(PipelineCallback):
+        def on_pipeline_end(self, *arguments):
+            pass
+
+    pipeline = Pipeline(nodes=[node("y")(abs)], callbacks=[Runs()])
+    prepared = pipeline.plan(["x"])._prepared
+    assert prepared._layers is None

@@ -15,12 +15,12 @@ from hypernodes.runtime.bundle.maps import columns_of, rows_of
 from hypernodes.runtime.bundle.once import STREAMS
 
 if TYPE_CHECKING:
-    from hypernodes.pipeline import Pipeline
+    from hypernodes.running import Running
 
 _BROKEN = frozenset({Failure, FailedColumn})
 
 
-def run_result(pipeline: Pipeline, outputs: Dict[str, Any], inputs: Mapping[str, Any]) -> RunResult:
+def run_result(pipeline: Running, outputs: Dict[str, Any], inputs: Mapping[str, Any]) -> RunResult:
     """Return the result of a run; what it runs again gets the other outputs as they are."""
     return RunResult(outputs, _RunAgain(pipeline, dict(inputs)) if _any_failed(outputs.values()) else None)
 
@@ -34,7 +34,7 @@ def _any_failed(cells: Iterable[Any]) -> bool:
 class _RunAgain:
     """A run whose failed outputs can be asked for again."""
 
-    pipeline: Pipeline
+    pipeline: Running
     inputs: Mapping[str, Any]
 
     def now(self, result: RunResult) -> RunResult:
@@ -55,7 +55,7 @@ class _RunAgain:
 
 
 def map_result(
-    pipeline: Pipeline,
+    pipeline: Running,
     outputs: Dict[str, List[Any]],
     items: MapItems,
     output_name: Optional[Names],
@@ -105,7 +105,7 @@ class MapItems:
 class _MapAgain:
     """A map whose failed items, those of `rows`, can be run again."""
 
-    pipeline: Pipeline
+    pipeline: Running
     shared: Mapping[str, Any]
     axes: Tuple[str, ...]
     rows: Mapping[int, Tuple[Any, ...]]

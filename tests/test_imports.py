@@ -102,7 +102,14 @@ def broken(contract: Contract, graph: Imports) -> List[str]:
     """Return one line for each breach of the contract."""
     pairs: List[Tuple[str, str]] = []
     lines: List[str] = []
-    if contract.type == "forbidden":
+    if contract.options.get("allow_indirect_imports") == ["True"]:
+        for module, imported in sorted(graph.items()):
+            if any(inside(module, source) for source in contract.options["source_modules"]):
+                found_here = [
+                    name for name in imported for each in contract.options["forbidden_modules"] if inside(name, each)
+                ]
+                lines += [f"{module} (line {imported[name]}) → {name}" for name in found_here]
+    elif contract.type == "forbidden":
         pairs += [(a, b) for a in contract.options["source_modules"] for b in contract.options["forbidden_modules"]]
     elif contract.type == "layers":
         (container,) = contract.options["containers"]
@@ -167,6 +174,12 @@ name = pure
 type = forbidden
 source_modules = toy.bottom
 forbidden_modules = threading
+[importlinter:contract:direct]
+name = direct
+type = forbidden
+source_modules = toy.right
+forbidden_modules = threading
+allow_indirect_imports = True
 """
 
 
@@ -180,10 +193,11 @@ forbidden_modules = threading
          ["toy.bottom.a (line 1) → threading"]),
         ({"bottom/__init__.py": "from ..other import b", "other.py": "import os\nimport threading"},
          ["toy.other has no place in the layers", "toy.bottom (line 1) → toy.other (line 2) → threading"]),
+        ({"right.py": "import threading", "left.py": "import threading"}, ["toy.right (line 1) → threading"]),
         ({"bottom.py": "from toy import Face", "__init__.py": "from .left import Face"},
          ["toy.bottom (line 1) → toy (line 1) → toy.left"]),
     ],
-    ids=["kept", "upward", "sideways", "forbidden", "by way of another", "by way of the public face"],
+    ids=["kept", "upward", "sideways", "forbidden", "by way of another", "direct", "by way of the public face"],
 )  # fmt: skip
 def test_the_reader_sees_a_breach(tmp_path, files, expected):
     """A reader that finds nothing anywhere would pass every contract."""

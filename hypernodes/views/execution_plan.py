@@ -106,10 +106,19 @@ class ExecutionPlan:
         inputs : mapping of str to object
             The names the plan was made for, iterables for those it maps over.
 
+        Returns
+        -------
+        dict of str to object
+            The outputs the plan was made for; for a map a list for each, in item order.
+
         Raises
         ------
         PlanInputsError
             For other names than those.
+        MapInputError, MapLengthError
+            For values that cannot be mapped over.
+        Exception
+            Whatever a node raises, as itself, with a note that says where.
         """
         given = named(given_inputs(inputs))
         self._prepared.check_inputs(tuple(given))

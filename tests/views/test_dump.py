@@ -178,7 +178,7 @@ class Caller:
         (Caller().method, f"{__name__}:Caller.method"),
         (Caller(), f"{__name__}:Caller()"),
         (functools.partial(json.dumps, indent=1), "functools:partial(json:dumps)"),
-        (PipelineClass.plan, "hypernodes.pipeline:Pipeline.plan"),
+        (PipelineClass.as_node, "hypernodes.pipeline:Pipeline.as_node"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

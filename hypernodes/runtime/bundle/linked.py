@@ -13,7 +13,6 @@ from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.link import link, link_coroutine, link_filler
 from hypernodes.runtime.bundle.maps import Fill
-from hypernodes.runtime.processes.wire import Part
 
 
 class LinkedPlan:
@@ -26,8 +25,8 @@ class LinkedPlan:
         elsewhere.
     bodies : dict of int to LinkedPlan
         Bundle index to the linked body of the map it starts.
-    sent : dict of int to (int, Part)
-        Bundle index to the owner of its programs, and to the one that was last sent to worker processes.
+    sent : dict of int to object
+        Bundle index to what the process driver keeps of its programs from run to run.
     passed_on : dict of int to int
         Of a straight plan: number of an output that no bundle makes, because it was given, to its slot.
     made : list of int
@@ -63,7 +62,7 @@ class LinkedPlan:
         self.straight = plan.straight
         self.timed = any(map(is_timed, bundles))
         self.fill: Fill = link_filler(step, layers) if step else _no_row
-        self.sent: Dict[int, Tuple[int, Part]] = {}
+        self.sent: Dict[int, Any] = {}
         self.codes: List[Any] = []
         for bundle in bundles:
             if bundle.placement == FRAMES:

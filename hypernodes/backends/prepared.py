@@ -34,7 +34,7 @@ from hypernodes.events.hooks import NESTED, Listeners
 from hypernodes.events.subscriber import AtOnce, InThread
 from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
-from hypernodes.lowering.plan import INLINE, Hosted, MapStep, Plan, Step
+from hypernodes.lowering.plan import INLINE, Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.bundle.cancellation import enclosing
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed
 from hypernodes.runtime.bundle.layers import Layers, layers_of
@@ -104,6 +104,8 @@ class Prepared:
         self._blank = dict.fromkeys(self._names if len(self._names) > 32 else ())
         # Without coroutines, lanes or listeners a run is a loop over slots, and needs nothing else to be made for it.
         self._has_maps = any(isinstance(step, MapStep) for step in steps_of(plan))
+        # Workers of a run within tell of what they do, too.
+        self._here = self.linked.inline and not (listeners is not None and _runs_within(plan))
         self._bare = self._layers is None and listeners is None and self.linked.inline and not _needs_services(plan)
 
     def run(self, inputs: Mapping[str, Any], within: bool = False) -> Dict[str, Any]:
@@ -130,7 +132,8 @@ class Prepared:
             if failed is None:
                 return self._outputs(slots) if self._blank else dict(zip(self._names, self._pick(slots)))
             raise located(failed, steps_of(self.plan), slots, Location((self.plan.name,), within=within))
-        opened = self._open(inputs, slots, self.linked.inline)
+        opened = self._open(inputs, slots, self._here)
+        opened.subscriber.begin()
         try:
             outputs = self._closed(slots, run_plan(self.linked, slots, opened.resources), opened, within)
         finally:
@@ -334,9 +337,18 @@ def _picker(outputs: Sequence[int]) -> Callable[[Slots], Sequence[Any]]:
 
 
 def _needs_services(plan: Plan) -> bool:
-    for step in steps_of(plan):
-        if isinstance(step, Hosted) or (isinstance(step, Step) and (step.is_coroutine or step.policy.governs_calls)):
-            return True
-        if isinstance(step, MapStep) and _needs_services(step.body):
-            return True
-    return False
+    return _any_step(
+        plan,
+        lambda step: (
+            isinstance(step, Hosted) or (isinstance(step, Step) and (step.is_coroutine or step.policy.governs_calls))
+        ),
+    )
+
+
+def _runs_within(plan: Plan) -> bool:
+    return _any_step(plan, lambda step: isinstance(step, Step) and getattr(step.fn, "runs_plan", False))
+
+
+def _any_step(plan: Plan, asked: Callable[[PlanStep], bool]) -> bool:
+    """Return whether something is so of any step of a plan, or of the bodies of its maps."""
+    return any(asked(step) or (isinstance(step, MapStep) and _any_step(step.body, asked)) for step in steps_of(plan))

@@ -135,12 +135,12 @@ class Dispatcher:
         self._leave(event)
 
     def _item_start(self, event: Event) -> None:
-        self._times[event.key] = event.time
-        self._call(event.path, event.items, "on_map_item_start", event.items[-1])
+        items = event.items
+        self._call(event.path, items, "on_map_item_start", items[-1])
 
     def _item_end(self, event: Event) -> None:
-        duration = event.time - self._times.pop(event.key, event.time)
-        self._call(event.path, event.items, "on_map_item_end", event.items[-1], duration)
+        items = event.items
+        self._call(event.path, items, "on_map_item_end", items[-1], event.payload)
 
     # -- inlined pipelines --------------------------------------------------------------------------------------------
 

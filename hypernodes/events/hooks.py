@@ -8,8 +8,10 @@ from hypernodes.events.callbacks import PipelineCallback
 
 Path = Tuple[str, ...]
 
-NODES, INPUTS, OUTPUTS, NESTED, MAPS, ITEMS = (1 << number for number in range(6))
+NODES, INPUTS, OUTPUTS, NESTED, MAPS, ITEM_STARTS, ITEM_ENDS = (1 << number for number in range(7))
 """Starts and ends of nodes, with their inputs, with their outputs; those of nested pipelines, of maps, and of items."""
+
+ITEMS = ITEM_STARTS | ITEM_ENDS
 
 _MADE_OF: Dict[str, int] = {
     "on_node_start": NODES | INPUTS,
@@ -20,8 +22,8 @@ _MADE_OF: Dict[str, int] = {
     "on_nested_pipeline_end": NESTED | NODES | MAPS,
     "on_map_start": MAPS,
     "on_map_end": MAPS,
-    "on_map_item_start": ITEMS,
-    "on_map_item_end": ITEMS,
+    "on_map_item_start": ITEM_STARTS,
+    "on_map_item_end": ITEM_ENDS,
 }
 
 

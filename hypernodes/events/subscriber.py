@@ -41,10 +41,39 @@ class AtOnce:
         """Do what `close` does on a running event loop, however often this task is cancelled meanwhile."""
 
 
-class InThread(AtOnce):
-    """Makes calls in a thread, which the first one after `begin` starts and `close` ends.
+class _Calls:
+    """Calls in the order in which they were put in, and what became of them; it refers to nobody who serves it."""
 
-    They are put here from any thread.
+    def __init__(self) -> None:
+        self.queue: Any = queue.SimpleQueue()
+        self.error: Optional[BaseException] = None
+        self.dropped = False
+        self.stop: Optional[Stop] = None
+
+    def work(self) -> None:
+        """Make the calls, until one stands alone that is the last."""
+        while True:
+            entry = self.queue.get()
+            if type(entry) is not tuple:
+                entry()
+                return
+            if not self.dropped:
+                call, arguments = entry
+                try:
+                    call(*arguments)
+                except BaseException as error:
+                    self._failed(error)
+                del call, arguments
+            del entry
+
+    def _failed(self, error: BaseException) -> None:
+        self.error, self.dropped, stop = error, True, self.stop
+        if stop is not None:
+            stop(error)
+
+
+class InThread(AtOnce):
+    """Makes calls in a thread, which the first one after `begin` starts and `close` ends; any thread puts them here.
 
     Parameters
     ----------
@@ -54,23 +83,26 @@ class InThread(AtOnce):
 
     def __init__(self, around: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._context = contextvars.copy_context()
-        self._serve = around(self._work)
-        self._calls: Any = queue.SimpleQueue()
+        self._calls = _Calls()
+        self._serve = around(self._calls.work)
         self._starting = threading.Lock()
         self._thread: Optional[threading.Thread] = None
         self._own: Optional[threading.Thread] = None  # also when it is about to end
-        self._stop: Optional[Stop] = None
-        self._begun = self._dropped = False
+        self._begun = False
+
+    @property
+    def error(self) -> Optional[BaseException]:  # type: ignore[override]
+        return self._calls.error
 
     def put(self, call: Callable[..., None], *arguments: Any) -> None:
-        if not self._dropped:
-            self._calls.put((call, arguments))
+        if not self._calls.dropped:
+            self._calls.queue.put((call, arguments))
             if self._thread is None and self._begun:
                 self._start()
 
     def begin(self, stop: Optional[Stop] = None) -> None:
-        self._stop, self._begun = stop, True
-        if not self._calls.empty():
+        self._calls.stop, self._begun = stop, True
+        if not self._calls.queue.empty():
             self._start()
         if stop is not None and self.error is not None:
             stop(self.error)
@@ -85,7 +117,7 @@ class InThread(AtOnce):
                 thread.join()
             except BaseException:
                 # An interrupt does not wait for all that is still to be told.
-                self._dropped = True
+                self._calls.dropped = True
                 raise
 
     async def aclose(self) -> None:
@@ -110,34 +142,22 @@ class InThread(AtOnce):
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                target = self._context.copy().run
-                thread = threading.Thread(target=target, args=(self._serve,), name="hypernodes-hooks", daemon=True)
-                self._thread = self._own = thread
+            if self._thread is not None:
+                return
+            target = self._context.copy().run
+            thread = threading.Thread(target=target, args=(self._serve,), name="hypernodes-hooks", daemon=True)
+            # Where there is no thread to be had, a later call may find one; else who ends the run makes the calls.
+            with contextlib.suppress(RuntimeError):
                 thread.start()
+                self._thread = self._own = thread
 
     def _end(self, ended: Callable[[], None] = lambda: None) -> Optional[threading.Thread]:
         """Let the thread end when it has made all calls, and `ended` as the last; return it, if there is one."""
         with self._starting:
-            thread, self._thread, self._stop = self._thread, None, None
-        if thread is not None:
-            self._calls.put(ended)
+            thread, self._thread, self._calls.stop = self._thread, None, None
+        if thread is None and not self._begun:
+            return None
+        self._calls.queue.put(ended)
+        if thread is None:
+            self._calls.work()
         return thread
-
-    def _work(self) -> None:
-        while True:
-            entry = self._calls.get()
-            if type(entry) is not tuple:
-                entry()
-                return
-            if self._dropped:
-                continue
-            call, arguments = entry
-            try:
-                call(*arguments)
-            except BaseException as error:
-                self.error, self._dropped = error, True
-                stop = self._stop
-                if stop is not None:
-                    stop(error)
-            del entry, call, arguments

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 from graphs import PAIRS, ids
 from observing import ours
 
-from hypernodes import Pipeline, PipelineCallback, node
+from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 
 BESIDE = [pair for pair in PAIRS if set(pair) != {"sequential"}]
 
@@ -99,3 +101,53 @@ def test_only_what_somebody_hears_is_told(backends):
     pipeline = Pipeline(nodes=[node("y")(abs)], callbacks=[Runs()])
     prepared = pipeline.plan(["x"])._prepared
     assert prepared._layers is None
+
+
+def test_where_no_thread_is_to_be_had_the_end_of_the_run_calls_the_hooks(monkeypatch):
+    told = []
+
+    class Ends(PipelineCallback):
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            told.append((node_id, outputs))
+
+        def on_pipeline_end(self, pipeline_id, outputs, duration, ctx):
+            told.append(outputs)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    pipeline = Pipeline(
+        nodes=[node("y")(abs), node("z")(lambda x: x)], backend=LocalBackend("threaded"), callbacks=[Ends()]
+    )
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert pipeline.run({"x": -1}) == {"y": 1, "z": -1}
+    assert sorted(map(repr, told[:2])) == ["('abs', {'y': 1})", "('z', {'z': -1})"]
+    assert told[2:] == [{"y": 1, "z": -1}]
+
+
+@pytest.mark.parametrize("pair", [pair for pair in BESIDE if "parallel" not in pair], ids=ids)
+def test_what_was_told_is_gone_with_the_last_reference_to_the_results(pair, backends):
+    class Large:
+        pass
+
+    made = []
+
+    class Hears(PipelineCallback):
+        def on_node_end(self, *told):
+            pass
+
+    def make(x):
+        value = Large()
+        made.append(weakref.ref(value))
+        return value
+
+    pipeline = Pipeline(nodes=[node("y")(make)], backend=backends(pair), callbacks=[Hears()])
+    gc.collect()
+    gc.disable()
+    try:
+        result = pipeline.map({"x": [1, 2, 3]}, "x")
+        assert len(result["y"]) == 3
+        del result
+        assert [ref() for ref in made] == [None] * 3
+    finally:
+        gc.enable()

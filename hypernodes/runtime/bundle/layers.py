@@ -9,10 +9,11 @@ collecting.
 from __future__ import annotations
 
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, List, Optional
 
 from hypernodes.events.event import ITEM_END, ITEM_START, MAP_END, MAP_START, Event
-from hypernodes.events.hooks import ITEMS, MAPS, NODES
+from hypernodes.events.hooks import ITEM_ENDS, ITEM_STARTS, ITEMS, MAPS, NODES
 from hypernodes.lowering.plan import MapStep, Step
 from hypernodes.runtime.bundle import collect
 from hypernodes.runtime.bundle.failure import column_of
@@ -28,12 +29,13 @@ class Layers:
     `heard` are the bits of `events.hooks`, `slots` a frame's, whose last slot is its `Scope`.
     """
 
-    __slots__ = ("collects", "heard", "items", "maps", "nodes")
+    __slots__ = ("collects", "heard", "item_ends", "item_starts", "items", "maps", "nodes")
 
     def __init__(self, heard: int, collects: bool) -> None:
         self.heard = heard
         self.collects = collects
         self.nodes, self.maps, self.items = bool(heard & NODES), bool(heard & MAPS), bool(heard & ITEMS)
+        self.item_starts, self.item_ends = bool(heard & ITEM_STARTS), bool(heard & ITEM_ENDS)
 
     # -- around calls -------------------------------------------------------------------------------------------------
 
@@ -69,19 +71,27 @@ class Layers:
         """Give the slots of an item a scope of their own."""
         scope = slots[-1] = slots[-1].of_item(index)
         if self.items:
-            _tell_item(ITEM_START, scope)
+            self._tell_start(scope)
 
     def item_follows(self, slots: Slots, index: int) -> None:
         """Do what `item_started` does, in slots of which nothing but the items before this one had use."""
         scope: Scope = slots[-1]
         scope.placed(index)
         if self.items:
-            _tell_item(ITEM_START, scope)
+            self._tell_start(scope)
 
     def item_ended(self, slots: Slots) -> None:
         """Tell of the end of an item."""
-        if self.items:
-            _tell_item(ITEM_END, slots[-1])
+        if self.item_ends:
+            scope: Scope = slots[-1]
+            if scope.sink is not None:
+                now = perf_counter()
+                scope.sink(Event(ITEM_END, scope.frame, scope.path, (), "", now - scope.started, now))
+
+    def _tell_start(self, scope: Scope) -> None:
+        scope.started = perf_counter()
+        if self.item_starts and scope.sink is not None:
+            scope.sink(Event(ITEM_START, scope.frame, scope.path, (), "", None, scope.started))
 
     def map_ended(self, step: MapStep, slots: Slots) -> None:
         """Tell of the end of a map."""
@@ -91,11 +101,6 @@ class Layers:
     def column(self, cells: List[Any]) -> List[Any]:
         """Return the results of a map as those who read them take them."""
         return column_of(cells) if self.collects else cells
-
-
-def _tell_item(kind: str, scope: Scope) -> None:
-    if scope.sink is not None:
-        scope.sink(Event(kind, scope.frame, scope.path, (), ""))
 
 
 @lru_cache(maxsize=None)

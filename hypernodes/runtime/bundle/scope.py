@@ -28,15 +28,18 @@ class Scope:
         What its steps are linked with, for runs within it.
     sink : callable, optional
         Takes its events; None where nobody listens.
+    started : float
+        When its item began, where somebody hears when it ends.
     """
 
-    __slots__ = ("frame", "layers", "path", "sink")
+    __slots__ = ("frame", "layers", "path", "sink", "started")
 
     def __init__(self, path: Tuple[str, ...], frame: FrameKey, layers: Any, sink: Optional[Sink]) -> None:
         self.path = path
         self.frame = frame
         self.layers = layers
         self.sink = sink
+        self.started = 0.0
 
     @property
     def items(self) -> Tuple[int, ...]:

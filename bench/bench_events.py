@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator
 
 import pytest
 
-from bench.duel import OURS, Duel, name_of, play
+from bench.duel import OURS, Duel, Side, microseconds_more, name_of, play
 from bench.shapes import chain
 from hypernodes import LocalBackend, Pipeline, PipelineCallback
 
@@ -30,13 +30,16 @@ class Runs(PipelineCallback):
     def on_pipeline_end(self, *told: Any) -> None: ...
 
 
+def run_sides(callback: PipelineCallback) -> Dict[str, Side]:
+    """Return runs of one chain that nobody listens to, and that a callback does."""
+    made = chain(NODES)
+    unheard, heard = Pipeline(nodes=made.nodes()), Pipeline(nodes=made.nodes(), callbacks=[callback])
+    return {"nobody listens": lambda: unheard.run(inputs={"x": 1}), OURS: lambda: heard.run(inputs={"x": 1})}
+
+
 @contextmanager
 def events() -> Iterator[Duel]:
-    made = chain(NODES)
-    unheard, heard = Pipeline(nodes=made.nodes()), Pipeline(nodes=made.nodes(), callbacks=[Nodes()])
-    sides = {"nobody listens": lambda: unheard.run(inputs={"x": 1}), OURS: lambda: heard.run(inputs={"x": 1})}
-    more = lambda ours, base: (ours - base) / (2 * NODES) * 1e6  # noqa: E731
-    yield Duel("an event of a node", sides, 1.0, more, "µs", one_thread=True)
+    yield Duel("an event of a node", run_sides(Nodes()), 1.0, microseconds_more(2 * NODES), "µs", one_thread=True)
 
 
 @contextmanager
@@ -47,16 +50,12 @@ def items(mode: str) -> Iterator[Duel]:
         heard = Pipeline(nodes=made.nodes(), backend=backend, callbacks=[Items()])
         inputs = {"x": list(range(ITEMS))}
         sides = {"nobody listens": lambda: unheard.map(inputs, "x"), OURS: lambda: heard.map(inputs, "x")}
-        more = lambda ours, base: (ours - base) / ITEMS * 1e6  # noqa: E731
-        yield Duel(f"a hook of items, more per item, {mode}", sides, 3.0, more, "µs", turns=5)
+        yield Duel(f"a hook of items, more per item, {mode}", sides, 3.0, microseconds_more(ITEMS), "µs", turns=5)
 
 
 @contextmanager
 def runs() -> Iterator[Duel]:
-    made = chain(NODES)
-    unheard, heard = Pipeline(nodes=made.nodes()), Pipeline(nodes=made.nodes(), callbacks=[Runs()])
-    sides = {"nobody listens": lambda: unheard.run(inputs={"x": 1}), OURS: lambda: heard.run(inputs={"x": 1})}
-    yield Duel(f"hooks of the run alone, {NODES:,} nodes", sides, 1.2, one_thread=True)
+    yield Duel(f"hooks of the run alone, {NODES:,} nodes", run_sides(Runs()), 1.2, one_thread=True)
 
 
 QUESTIONS = [events, *[partial(items, mode) for mode in ("sequential", "threaded", "parallel")], runs]

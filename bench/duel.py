@@ -36,6 +36,10 @@ def microseconds_each(count: int) -> FigureOf:
     return lambda ours, by_hand: ours / count * 1e6
 
 
+def microseconds_more(count: int) -> FigureOf:
+    return lambda ours, base: (ours - base) / count * 1e6
+
+
 def milliseconds(ours: float, by_hand: float) -> float:
     return ours * 1e3
 

@@ -18,10 +18,9 @@ from inspect import Parameter as Read
 from types import FunctionType, MethodType
 from typing import Any, Callable, List, Mapping, Optional, Set, Tuple
 
-import msgspec
-
 from hypernodes.errors import NodeDefinitionError
 from hypernodes.ir.graph import REQUIRED
+from hypernodes.records import ByCompared
 
 _LAYERS = 32
 """How many wrappers around one function are looked through; more is a cycle."""
@@ -35,20 +34,13 @@ _SPECIAL = frozenset(("__wrapped__", "__signature__", "__partialmethod__", "_par
 Reads = List[Read]
 
 
-class Parameter(msgspec.Struct, frozen=True):
+class Parameter(ByCompared, frozen=True):
     """One named parameter of a node's function."""
 
     name: str
     default: object = REQUIRED
     keyword: bool = False
     positional: bool = False
-
-    def __eq__(self, other: object) -> bool:
-        # A default need not be comparable, or hashable.
-        return type(other) is Parameter and self._compared == other._compared
-
-    def __hash__(self) -> int:
-        return hash(self._compared)
 
     @property
     def _compared(self) -> Tuple[object, ...]:

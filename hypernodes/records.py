@@ -6,12 +6,26 @@ is `attrs.frozen`; `evolve` takes either.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, Tuple, TypeVar, cast
 
 import attrs
 import msgspec
 
 R = TypeVar("R")
+
+
+class ByCompared(msgspec.Struct, frozen=True):
+    """A record with a default, which need not be comparable, or hashable: `_compared` are its other fields."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash(self._compared)
+
+    @property
+    def _compared(self) -> Tuple[object, ...]:
+        raise NotImplementedError
 
 
 def evolve(record: R, **changes: Any) -> R:

@@ -9,6 +9,7 @@ from typing import Any, AsyncGenerator, Dict, Generator, Literal, Mapping, Optio
 
 from hypernodes.asking import Names, check_names, given_inputs, named, names_of
 from hypernodes.backends.local import LocalBackend
+from hypernodes.backends.prepared import Prepared
 from hypernodes.collecting import MapItems, map_result, run_result
 from hypernodes.ir.graph import Graph
 from hypernodes.plan_cache import PlanCache
@@ -114,9 +115,7 @@ class Running(Adjustable):
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        axes = names_of(map_over)
-        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode)
+        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
 
@@ -196,9 +195,7 @@ class Running(Adjustable):
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        axes = names_of(map_over)
-        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode)
+        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy)
         items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
         outputs = await prepared.arun(items.given)
         return map_result(self, outputs, items, output_name, error_policy == "collect")
@@ -247,9 +244,7 @@ class Running(Adjustable):
         Leaving the loop, by ``break`` or an exception, or closing the generator stops the run: nothing new starts,
         what runs is awaited, and nothing that was started is left.
         """
-        axes = names_of(map_over)
-        inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
+        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy, fed=True)
         return prepared.stream(inputs, axes, map_mode, ordered)
 
     def astream(
@@ -285,10 +280,22 @@ class Running(Adjustable):
         Exception
             Whatever a node or an iterator raises, as itself, with a note that says where.
         """
+        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy, fed=True)
+        return prepared.astream(inputs, axes, map_mode, ordered)
+
+    def _mapping(
+        self,
+        inputs: Inputs,
+        map_over: Names,
+        map_mode: str,
+        output_name: Optional[Names],
+        error_policy: str,
+        fed: bool = False,
+    ) -> Tuple[Tuple[str, ...], Inputs, Prepared]:
+        """Return the axes of a map, its inputs by their normal names, and what runs it."""
         axes = names_of(map_over)
         inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
-        prepared = self._plans.of_map(inputs, output_name, error_policy, axes, map_mode, fed=True)
-        return prepared.astream(inputs, axes, map_mode, ordered)
+        return axes, inputs, self._plans.of_map(inputs, output_name, error_policy, axes, map_mode, fed)
 
     def plan(
         self,

@@ -31,7 +31,7 @@ from hypernodes.errors.location import Location
 from hypernodes.errors.notes import add_note, passable, said, short
 from hypernodes.events.dispatch import Dispatcher
 from hypernodes.events.hooks import NESTED, Listeners
-from hypernodes.events.subscriber import AtOnce, InThread
+from hypernodes.events.subscriber import AT_ONCE, AtOnce, InThread
 from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import INLINE, Hosted, MapStep, Plan, PlanStep, Step
@@ -55,8 +55,6 @@ from hypernodes.runtime.drivers.stream import stream_plan
 from hypernodes.runtime.schedule.locations import located_task
 from hypernodes.runtime.schedule.schedule import Failures
 from hypernodes.runtime.schedule.sink import Delivery
-
-_AT_ONCE = AtOnce()
 
 
 class _Opened(NamedTuple):
@@ -148,7 +146,7 @@ class Prepared:
                 return self.run(inputs, within=True)
             slots = self._filled(inputs)
             slots[-1] = scope
-            opened = _Opened(self._resources(scope.layers, scope.sink, _AT_ONCE), None, _AT_ONCE)
+            opened = _Opened(self._resources(scope.layers, scope.sink), None, AT_ONCE)
             failures = run_plan(LinkedPlan(self.plan, scope.layers), slots, opened.resources)
             return self._closed(slots, failures, opened, True)
 
@@ -230,7 +228,7 @@ class Prepared:
         self,
         layers: Optional[Layers],
         events: Optional[Callable[[Any], None]],
-        subscriber: AtOnce,
+        subscriber: AtOnce = AT_ONCE,
     ) -> Resources:
         backend = self.backend
         lent = (backend.max_workers, backend.thread_executor(), backend.feeder, backend.worker_retries)
@@ -238,7 +236,7 @@ class Prepared:
 
     def _open(self, inputs: Mapping[str, Any], slots: Slots, here: bool = False) -> _Opened:
         """Begin a run of slots that are filled; `here` says that all of it is in this thread."""
-        subscriber = _AT_ONCE if here or self._listeners is None else InThread(alike)
+        subscriber = AT_ONCE if here or self._listeners is None else InThread(alike)
         dispatcher: Optional[Dispatcher] = None
         receive: Optional[Callable[[Any], None]] = None
         if self._listeners is not None:
@@ -346,7 +344,7 @@ def _needs_services(plan: Plan) -> bool:
 
 
 def _runs_within(plan: Plan) -> bool:
-    return _any_step(plan, lambda step: isinstance(step, Step) and getattr(step.fn, "runs_plan", False))
+    return _any_step(plan, lambda step: isinstance(step, Step) and step.runs_plan)
 
 
 def _any_step(plan: Plan, asked: Callable[[PlanStep], bool]) -> bool:

@@ -41,6 +41,10 @@ class AtOnce:
         """Do what `close` does on a running event loop, however often this task is cancelled meanwhile."""
 
 
+AT_ONCE = AtOnce()
+"""The one for all who need no other."""
+
+
 class _Calls:
     """Calls in the order in which they were put in, and what became of them; it refers to nobody who serves it."""
 

@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from hypernodes.ir.types import UNKNOWN
+from hypernodes.records import ByCompared
 
 DISCARD = "-"
 """Name of a result that nobody can read: no identifier, so no parameter and no output can be called that."""
@@ -56,7 +57,7 @@ class Input:
         return self.default is not REQUIRED
 
 
-class Use(msgspec.Struct, frozen=True):
+class Use(ByCompared, frozen=True):
     """One read: `parameter` of an operation takes `value`.
 
     `wanted` is the type the parameter declares. An `optional` parameter is left out of the call when nobody
@@ -71,13 +72,6 @@ class Use(msgspec.Struct, frozen=True):
     keyword: bool = False
     positional: bool = False
     default: object = REQUIRED
-
-    def __eq__(self, other: object) -> bool:
-        # A default need not be comparable, or hashable.
-        return type(other) is Use and self._compared == other._compared
-
-    def __hash__(self) -> int:
-        return hash(self._compared)
 
     @property
     def _compared(self) -> Tuple[object, ...]:

@@ -80,6 +80,11 @@ class Step(msgspec.Struct, frozen=True):
     frees: Tuple[int, ...] = ()
     read_again: Tuple[int, ...] = ()
 
+    @property
+    def runs_plan(self) -> bool:
+        """Whether the call is that of a nested pipeline, which another backend runs."""
+        return getattr(self.fn, "runs_plan", False)
+
     def __repr__(self) -> str:
         return _shown(self, hidden=("policy", "scope"))
 

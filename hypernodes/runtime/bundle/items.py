@@ -71,7 +71,7 @@ class _Loop:
         self._links = _chain(self._plain, self._single, outputs)
         steps = [inner for bundle in step.body.bundles for inner in bundle.steps]
         # Runs within an item have to know which it is before anything of it fails.
-        runs_within = any(not isinstance(inner, Step) or getattr(inner.fn, "runs_plan", False) for inner in steps)
+        runs_within = any(not isinstance(inner, Step) or inner.runs_plan for inner in steps)
         self._apart = layers is not None and (layers.nodes or layers.items or runs_within)
 
     def alike(self, expansion: Expansion, own: Slots) -> bool:

@@ -1,9 +1,8 @@
 """What is around the calls of a plan's steps, and around its items, besides its nodes' own policies.
 
 What somebody hears of, and whether failures are collected: a plan is linked for that, and where it is neither there is
-nothing. From a function outwards the order of what wraps it is: a list for a stream that several
-read, the result of a coroutine that a plain function returned, timeout, retries, unpacking into slots, telling,
-collecting.
+nothing. From a function outwards the order of what wraps it is: a list for a stream that several read, the result of a
+coroutine that a plain function returned, timeout, retries, unpacking into slots, telling, collecting.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Layers:
 
     def plain(self, step: Step, run: Instruction) -> Instruction:
         """Return the call of a step in this thread with what is around it; `collect` is around several."""
-        if getattr(step.fn, "runs_plan", False):
+        if step.runs_plan:
             return around_run(step, run)
         return told(step, run, self.heard) if self.nodes else run
 

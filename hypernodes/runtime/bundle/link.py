@@ -96,7 +96,7 @@ def _row(step: PlanStep, layers: Optional[Layers]) -> Tuple[Shape, Tuple[Any, ..
         return interpreter.general, (loop_over(step, code, link_filler(step, layers), layers), out)
     if isinstance(step, Hosted):
         return interpreter.general, (_hosted(step), out)
-    told = layers is not None and (layers.nodes or getattr(step.fn, "runs_plan", False))
+    told = layers is not None and (layers.nodes or step.runs_plan)
     if not told and not step.is_coroutine and not step.unpack and not step.policy.governs_calls:
         slots = [argument.slot for argument in step.arguments]
         if not any(argument.keyword for argument in step.arguments):

@@ -62,7 +62,7 @@ def located(error: BaseException, steps: Sequence[PlanStep], slots: Slots, frame
 def annotate(error: BaseException, step: PlanStep, slots: Slots, frame: Location) -> None:
     """Add a note to what a step of a frame raised; one of a run within the step is there, and learns where that was."""
     note = note_of(step, slots, frame)
-    if not (isinstance(step, Step) and getattr(step.fn, "runs_plan", False) and move_notes(error, note.location)):
+    if not (isinstance(step, Step) and step.runs_plan and move_notes(error, note.location)):
         add_note(error, note)
     for explain in EXPLANATIONS:
         explain(error, step, slots)

@@ -11,7 +11,7 @@ import contextvars
 from typing import Any, Awaitable, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from hypernodes.events.event import NESTED_END, NESTED_START, NODE_END, NODE_ERROR, NODE_START
-from hypernodes.events.hooks import INPUTS, OUTPUTS
+from hypernodes.events.hooks import INPUTS, NESTED, OUTPUTS
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.locate import scope_of
@@ -81,10 +81,12 @@ def nested_run(plan: Plan) -> Iterator[Optional[Scope]]:
         yield None
         return
     outer, step = found
-    key = step.outputs[0]
-    outer.tell(NESTED_START, step, (key, step_counts(plan)))
+    key, heard = step.outputs[0], outer.layers.heard & NESTED
+    if heard:
+        outer.tell(NESTED_START, step, (key, step_counts(plan)))
     yield outer.of_nested((*scope_of(step), step.name), key)
-    outer.tell(NESTED_END, step, None)
+    if heard:
+        outer.tell(NESTED_END, step, None)
 
 
 def step_counts(plan: Plan) -> Mapping[Tuple[str, ...], Mapping[Tuple[str, ...], int]]:

@@ -7,8 +7,9 @@ a run is called from. ::
     thread lanes ┼─ lock ─▶ Schedule ◀─ lock ─┤
                  └────────────────────────┴─ work for processes (by the coordinator)
 
-The lock guards the schedule and what says who waits; nothing of the user's runs while it is held, and nobody who holds
-it asks for another lock but the ones of the standard library's queues and event loops.
+The lock guards the schedule and what says who waits; nothing of the user's runs while it is held. Who holds it may ask
+for the lock of a pool, to borrow a worker, or for that of the thread of hooks, to start it; nobody asks the other way
+round.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Callable, List, Optional, Protocol
 
 import attrs
 
-from hypernodes.events.subscriber import AtOnce
+from hypernodes.events.subscriber import AT_ONCE, AtOnce
 from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD
 from hypernodes.runtime.bundle.cancellation import enclose, is_stop
 from hypernodes.runtime.bundle.interpreter import Slots, Stopped
@@ -87,7 +88,7 @@ class Resources:
     worker_retries: int = 0
     layers: Optional[Layers] = None
     events: Optional[Callable[[Any], None]] = None
-    subscriber: AtOnce = attrs.field(factory=AtOnce)
+    subscriber: AtOnce = AT_ONCE
 
 
 class Run:

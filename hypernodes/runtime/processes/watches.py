@@ -15,15 +15,12 @@ from hypernodes.runtime.processes.wire import Late, Notice
 
 
 class Watches:
-    """The calls under watch of one run's workers; false when there is none."""
+    """The calls under watch of one run's workers."""
 
     def __init__(self) -> None:
         self._deadlines: Dict[Worker, Tuple[float, str]] = {}
         # How often each call was begun, and failed, for the request that a worker is at work on.
         self._attempts: Dict[Worker, Dict[str, int]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._deadlines)
 
     def note(self, worker: Worker, notice: Notice) -> None:
         """Take in that a call of a worker has begun, or ended."""

@@ -30,10 +30,9 @@ class RequestHeader(msgspec.Struct, array_like=True, gc=False):
     calls, by output, have had in workers that were killed.
 
     What of it is `heard`, bits of `events.hooks`, comes back as events. One that `collects` wants failures in place of
-    what fails.
-    `program_sizes`, `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large buffers of the
-    program and of the shared values, when carried, and of the rows; a descriptor comes with the message for each that
-    is not empty.
+    what fails. `program_sizes`, `shared_sizes`, one for each of `shared`, and `row_sizes` are bytes of the large
+    buffers of the program and of the shared values, when carried, and of the rows; a descriptor comes with the message
+    for each that is not empty.
     """
 
     program: str

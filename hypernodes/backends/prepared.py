@@ -36,7 +36,7 @@ from hypernodes.ir.graph import GIVEN, Graph
 from hypernodes.lowering import lower, specialise
 from hypernodes.lowering.plan import INLINE, Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.bundle.cancellation import enclosing
-from hypernodes.runtime.bundle.interpreter import Slots, StepFailed
+from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, is_exception
 from hypernodes.runtime.bundle.layers import Layers, layers_of
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.locate import located, steps_of
@@ -134,8 +134,10 @@ class Prepared:
         opened.subscriber.begin()
         try:
             outputs = self._closed(slots, run_plan(self.linked, slots, opened.resources), opened, within)
-        finally:
-            opened.subscriber.close()
+        except BaseException as error:
+            opened.subscriber.close(hurry=not is_exception(error))
+            raise
+        opened.subscriber.close()
         self._check_hooks(slots, opened)
         return outputs
 
@@ -160,8 +162,10 @@ class Prepared:
             if failures:
                 raise passable(self._error(slots, failures), StopIteration)
             outputs = self._closed(slots, failures, opened)
-        finally:
-            await opened.subscriber.aclose()
+        except BaseException as error:
+            await opened.subscriber.aclose(hurry=not is_exception(error))
+            raise
+        await opened.subscriber.aclose()
         self._check_hooks(slots, opened)
         return outputs
 

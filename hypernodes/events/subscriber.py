@@ -2,7 +2,7 @@
 
 Where everything runs in the caller's thread, hooks do too. Elsewhere a slow hook would hold up others, and a lock may
 be held by who tells of something: it only leaves that here. A hook that raises is the last one that is called, and
-stops the run.
+stops the run. A run that was interrupted or cancelled gives its hooks `GRACE` to hear the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import threading
 from typing import Any, Callable, Optional
 
 Stop = Callable[[BaseException], None]
+
+GRACE = 1.0
+"""Seconds for the hooks of a run that is in a hurry to end; what is not told by then is dropped."""
 
 
 class AtOnce:
@@ -34,10 +37,10 @@ class AtOnce:
         """Return whether a thread is the one that makes the calls."""
         return False
 
-    def close(self) -> None:
-        """Wait until every call has been made."""
+    def close(self, hurry: bool = False) -> None:
+        """Wait until every call has been made; in a hurry, `GRACE` at the most."""
 
-    async def aclose(self) -> None:
+    async def aclose(self, hurry: bool = False) -> None:
         """Do what `close` does on a running event loop, however often this task is cancelled meanwhile."""
 
 
@@ -114,17 +117,17 @@ class InThread(AtOnce):
     def serves(self, thread: threading.Thread) -> bool:
         return thread is self._own
 
-    def close(self) -> None:
+    def close(self, hurry: bool = False) -> None:
         thread = self._end()
-        if thread is not None and thread is not threading.current_thread():
-            try:
-                thread.join()
-            except BaseException:
-                # An interrupt does not wait for all that is still to be told.
-                self._calls.dropped = True
-                raise
+        if thread is None or thread is threading.current_thread():
+            return
+        try:
+            thread.join(GRACE if hurry else None)
+        finally:
+            # An interrupt does not wait for all that is still to be told.
+            self._calls.dropped = self._calls.dropped or thread.is_alive()
 
-    async def aclose(self) -> None:
+    async def aclose(self, hurry: bool = False) -> None:
         loop, over = asyncio.get_running_loop(), asyncio.Event()
 
         def ended() -> None:
@@ -134,13 +137,18 @@ class InThread(AtOnce):
         thread = self._end(ended)
         if thread is None:
             return
+        timer = loop.call_later(GRACE, over.set) if hurry else None
         cancelled: Optional[asyncio.CancelledError] = None
         while not over.is_set():
             try:
                 await over.wait()
             except asyncio.CancelledError as error:
                 cancelled = error
-        thread.join()  # at its last line
+                timer = timer or loop.call_later(GRACE, over.set)
+        if timer is not None:
+            timer.cancel()
+        thread.join(None if timer is None else 0.01)  # at its last line, unless it was in a hurry
+        self._calls.dropped = self._calls.dropped or thread.is_alive()
         if cancelled is not None:
             raise cancelled
 

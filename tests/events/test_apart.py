@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 import weakref
@@ -11,6 +12,7 @@ import weakref
 import pytest
 from graphs import PAIRS, ids
 from observing import ours
+from scripts import wait_until
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
 
@@ -151,3 +153,56 @@ def test_what_was_told_is_gone_with_the_last_reference_to_the_results(pair, back
         assert [ref() for ref in made] == [None] * 3
     finally:
         gc.enable()
+
+
+class Stuck(PipelineCallback):
+    """Hears of one item, and of nothing more until it is let go."""
+
+    def __init__(self):
+        self.inside, self.go, self.told = threading.Event(), threading.Event(), []
+
+    def on_map_item_end(self, index, duration, ctx):
+        self.told.append(index)
+        self.inside.set()
+        assert self.go.wait(20)
+
+
+@pytest.mark.parametrize("pair", BESIDE, ids=ids)
+def test_a_cancelled_run_does_not_wait_for_a_hook_that_is_stuck(pair, backends):
+    stuck = Stuck()
+    pipeline = Pipeline(nodes=[node("y")(abs)], backend=backends(pair), callbacks=[stuck])
+
+    async def main():
+        task = asyncio.ensure_future(pipeline.amap({"x": range(5)}, "x"))
+        await asyncio.get_running_loop().run_in_executor(None, stuck.inside.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not stuck.go.is_set()
+
+    try:
+        asyncio.run(main())
+    finally:
+        stuck.go.set()
+    gone(stuck)
+
+
+@pytest.mark.parametrize("pair", BESIDE, ids=ids)
+def test_a_stream_that_is_left_does_not_wait_for_a_hook_that_is_stuck(pair, backends):
+    stuck = Stuck()
+    pipeline = Pipeline(nodes=[node("y")(abs)], backend=backends(pair), callbacks=[stuck])
+    stream = pipeline.stream({"x": itertools.count()}, "x")
+    try:
+        next(stream)
+        assert stuck.inside.wait(20)
+        stream.close()
+        assert not stuck.go.is_set()
+    finally:
+        stuck.go.set()
+    gone(stuck)
+
+
+def gone(stuck):
+    """See that the thread of a hook that was let go ends, and tells of nothing more."""
+    wait_until(lambda: not [name for name in ours() if "hooks" in name], "the thread of hooks goes on")
+    assert len(stuck.told) == 1

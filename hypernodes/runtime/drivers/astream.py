@@ -82,7 +82,7 @@ async def astream_plan(
                 await _end(coordinator)
             finally:
                 services.close()
-                await run.subscriber.aclose()
+                await run.subscriber.aclose(run.hurries)
     failures = run.schedule.failures
     if pump.fault is not None:
         failures.append((None, pump.fault))

@@ -24,7 +24,7 @@ import attrs
 from hypernodes.events.subscriber import AT_ONCE, AtOnce
 from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD
 from hypernodes.runtime.bundle.cancellation import enclose, is_stop
-from hypernodes.runtime.bundle.interpreter import Slots, Stopped
+from hypernodes.runtime.bundle.interpreter import Slots, Stopped, is_exception
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.loop import LoopLanes
@@ -241,6 +241,11 @@ class Run:
             or self.subscriber.serves(thread)
             or (self.threads is not None and self.threads.serves(thread))
         )
+
+    @property
+    def hurries(self) -> bool:
+        """Whether it was interrupted, cancelled or left: what is not told soon need not be."""
+        return any(not is_exception(error) for _, error in self.schedule.failures)
 
     def entered(self) -> bool:
         """Return whether this thread holds something that the end of this run may wait for."""

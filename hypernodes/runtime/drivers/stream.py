@@ -193,7 +193,7 @@ class _Beside:
             Coordinator(self._run).work()
             self._run.services.close()
         finally:
-            self._run.subscriber.close()
+            self._run.subscriber.close(self._run.hurries)
             self._over()
 
     def end(self) -> None:

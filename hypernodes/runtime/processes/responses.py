@@ -16,10 +16,10 @@ from hypernodes.lowering.plan import PlanStep, Program
 from hypernodes.pickling import dumps, is_plain, loads
 from hypernodes.pickling.exceptions import portable, received
 from hypernodes.records import evolve
+from hypernodes.runtime.bundle.evaluate import Place
 from hypernodes.runtime.bundle.failure import Failure, failed
 from hypernodes.runtime.bundle.locate import makers
 from hypernodes.runtime.processes.memory import Packed, Segment, lifted, pack, pack_each, unpack_each
-from hypernodes.runtime.processes.wire import Place
 from hypernodes.runtime.processes.work_items import WorkItem
 
 _PICKLABLE = "return a list in place of a generator, data in place of a handle to it, or use mode 'threaded'"

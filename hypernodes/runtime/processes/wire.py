@@ -17,7 +17,6 @@ from typing import AbstractSet, Dict, List, NamedTuple, Optional, Tuple
 import attrs
 import msgspec
 
-from hypernodes.errors.location import Location
 from hypernodes.runtime.processes.memory import Packed, Segment
 
 
@@ -149,20 +148,6 @@ def decode_response(data: bytes) -> ResponseHeader:
 def decode_notice(data: bytes) -> Notice:
     """Read a notice of a worker."""
     return _notice_decoder.decode(data)
-
-
-class Place(NamedTuple):
-    """Where rows belong: items of a map around whose items is `frame`, the first of them with index `first`.
-
-    -1 stands for the one row that is a bundle of the frame, and no item.
-    """
-
-    frame: Location
-    first: int
-
-    def location(self, row: int = 0) -> Location:
-        """Return the location of a row, by its number from 0."""
-        return self.frame.below(items=(self.first + row,)) if self.first >= 0 else self.frame
 
 
 @attrs.frozen(eq=False)

@@ -12,9 +12,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from hypernodes.errors.location import Note, dotted
 from hypernodes.lowering.plan import Bundle
+from hypernodes.runtime.bundle.evaluate import Place
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.locate import pipelines_of
-from hypernodes.runtime.processes.wire import Place
 from hypernodes.runtime.schedule.frames import Chunk
 from hypernodes.runtime.schedule.locations import location_of
 from hypernodes.runtime.schedule.ready import Task

@@ -15,21 +15,18 @@ import gc
 import sys
 import time
 from collections import OrderedDict
-from itertools import repeat
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from hypernodes.errors import NotPicklableError
-from hypernodes.lowering.plan import Plan, Program
+from hypernodes.lowering.plan import Plan
 from hypernodes.pickling import loads
 from hypernodes.pickling.classes import noted, renew
 from hypernodes.pickling.exceptions import portable
-from hypernodes.runtime.bundle.interpreter import Code, Slots
+from hypernodes.runtime.bundle.evaluate import Evaluation, LinkedProgram, Values, evaluate
+from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.layers import layers_of
-from hypernodes.runtime.bundle.link import link
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.locate import EXPLANATIONS
-from hypernodes.runtime.bundle.maps import blank
-from hypernodes.runtime.bundle.scope import Scope
 from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
@@ -39,7 +36,6 @@ from hypernodes.runtime.processes.memory import Segment, count_mapped, take
 from hypernodes.runtime.processes.parts import Parts
 from hypernodes.runtime.processes.read_only import explain_read_only
 from hypernodes.runtime.processes.responses import packed_events, packed_results
-from hypernodes.runtime.processes.rows import execute_call, execute_frames, in_turn, observed, only_call
 from hypernodes.runtime.processes.wire import Notice, RequestHeader, ResponseHeader, decode_request, encode
 from hypernodes.runtime.schedule.locations import in_items
 
@@ -154,12 +150,8 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         of the first that failed.
     """
     header = decode_request(parts[0])
-    started = time.perf_counter()
-    completed, begun = 0, False
-    results: List[Any] = []
-    events: List[Any] = []
-    failure: Optional[BaseException] = None
-    sizes: Sequence[int] = ()
+    started, begun = time.perf_counter(), False
+    done = Evaluation()
     segment: Optional[Segment] = None
     before: Optional[bytes] = None
     try:
@@ -173,62 +165,45 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         if missing:
             return [encode(ResponseHeader(0, False, missing=missing)), b""]
         with role.reading():
-            program, code, shared, context = _unpacked(header)
+            linked, shared, context = _unpacked(header)
             received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
-        place, scope, fixed, varying, count, flat = received
-        rows: Iterable[Sequence[Any]] = zip(*[iter(flat)] * len(varying)) if varying else repeat((), count)
-        slots = blank(program.size)
-        slots[0] = _services
-        for positions, values in zip(fixed, shared):
-            for position, value in zip(positions, values):
-                slots[program.imports[position]] = value
-        targets = [program.imports[position] for position in varying]
+        values = Values(shared, *received)
         _services.tried = header.tried
         if header.delay:
             time.sleep(header.delay)
         started, begun = time.perf_counter(), True
-        until = started + header.budget
-        call = only_call(code, targets, program.exports) if scope is None else None
-        if call is not None:
-            completed, failure = execute_call(program, call, flat, until, context.copy, place, results, _services)
+        done = evaluate(linked, values, _services, context.copy, header.budget)
+        apart = memory is not None
+        if done.failure is None:
+            payload, segment = packed_results(done.results, linked.program, values.place, apart, header.collects)
         else:
-            if scope is None:
-                frames: Iterator[Slots] = in_turn(slots, targets, rows, until)
-            else:
-                layers = layers_of(header.heard, header.collects)
-                path, frame = scope
-                slots[-1] = Scope(path, frame, layers, events.append if header.heard else None)
-                frames = observed(slots, targets, rows, until, layers if place.first >= 0 else None, place.first)
-            completed, failure = execute_frames(program, code, frames, context.copy, place, results)
-        if failure is None:
-            payload, segment = packed_results(results, program, place, memory is not None, header.collects)
-        else:
-            payload = portable(failure)
-            if completed and place.first >= 0:
+            payload = portable(done.failure)
+            if done.completed and values.place.first >= 0:
                 with contextlib.suppress(NotPicklableError):
-                    before, segment = packed_results(results, program, place, memory is not None, header.collects)
-        if segment is not None and memory is not None:
-            memory.append(segment)
-            sizes = segment.sizes
-        ok = failure is None
+                    before, segment = packed_results(done.results, linked.program, values.place, apart, header.collects)
+        ok = done.failure is None
     except environment.ChangedModules as changed:
         return [encode(ResponseHeader(0, False, changed=changed.names)), b""]
     except BaseException as error:
         payload, ok = portable(error), False
+    sizes: Sequence[int] = ()
+    if segment is not None and memory is not None:
+        memory.append(segment)
+        sizes = segment.sizes
     seconds = time.perf_counter() - started
     partial = before is not None
     header_back = ResponseHeader(
-        completed, ok, seconds, bool(events), [], [*sizes], begun, partial, told=telling.settle()
+        done.completed, ok, seconds, bool(done.events), [], [*sizes], begun, partial, told=telling.settle()
     )
     answered = [encode(header_back), payload]
-    if events:
-        answered.append(packed_events(events))
+    if done.events:
+        answered.append(packed_events(done.events))
     if before is not None:
         answered.append(before)
     return answered
 
 
-def _unpacked(header: RequestHeader) -> Tuple[Program, Code, List[Any], contextvars.Context]:
+def _unpacked(header: RequestHeader) -> Tuple[LinkedProgram, List[Any], contextvars.Context]:
     """Return what a request needs, unpickled and linked at its first use."""
     of_environment, of_program, *owners = header.owners
     of_run = _parts.use(header.environment)
@@ -249,9 +224,9 @@ def _unpacked(header: RequestHeader) -> Tuple[Program, Code, List[Any], contextv
     renew(updates)
     _parts.replace(of_program, header.program)
     layers = layers_of(header.heard, header.collects)
-    code: Optional[Code] = held.links.get(layers)
-    if code is None:
-        code = held.links[layers] = link(program.steps, layers, program.imports)
+    linked: Optional[LinkedProgram] = held.links.get(layers)
+    if linked is None:
+        linked = held.links[layers] = LinkedProgram(program, layers)
     if header.carried:
         _parts.forget(2 + len(shared))
-    return program, code, shared, context
+    return linked, shared, context

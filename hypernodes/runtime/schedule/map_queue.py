@@ -32,6 +32,12 @@ class MapQueue(List[Tuple[int, int, MapRun]]):
             self._turn += 1
             heapreplace(self, (map_run.priority, self._turn, map_run))
 
+    def served_out_of_turn(self, map_run: MapRun) -> None:
+        """Do that for another than the first."""
+        self.discard(map_run)
+        if map_run.running < map_run.width and map_run.source.more:
+            self.add(map_run)
+
     def discard(self, map_run: MapRun) -> None:
         """Take a map out, if it is in."""
         if map_run.queued:

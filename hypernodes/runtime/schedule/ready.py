@@ -31,6 +31,7 @@ class Ready:
         The most tasks out at once.
     sizes : mapping of str to callable
         Placement → ``size(map_run)``, how many items the next chunk of a straight map there should hold; 1 by default.
+        With 0 there is none yet: the map waits for the pace of a chunk that is out.
     """
 
     def __init__(self, placements: Iterable[str], limit: int, sizes: Mapping[str, ChunkSize]) -> None:
@@ -75,11 +76,11 @@ class Ready:
             return None
         heap, maps = self.tasks[placement], self.maps[placement]
         if maps and (not heap or maps[0][0] < heap[0][0]):
-            chunk = self._chunk_of(maps[0][2], placement)
-            maps.served()
-            if chunk.count > 1 and placement != PROCESS:
-                self._divisible.append(chunk)
-            return chunk
+            chunk = self._first_chunk(maps, placement)
+            if chunk is not None:
+                if chunk.count > 1 and placement != PROCESS:
+                    self._divisible.append(chunk)
+                return chunk
         if not heap:
             return None
         self.out += 1
@@ -131,8 +132,25 @@ class Ready:
         self._divisible = []
         return before
 
-    def _chunk_of(self, map_run: MapRun, placement: str) -> Chunk:
+    def _first_chunk(self, maps: MapQueue, placement: str) -> Optional[Chunk]:
+        """Return a chunk of the first map that has one by now."""
+        first = maps[0][2]
+        chunk = self._chunk_of(first, placement)
+        if chunk is not None:
+            maps.served()
+            return chunk
+        for _, _, other in sorted(maps)[1:]:
+            chunk = self._chunk_of(other, placement)
+            if chunk is not None:
+                maps.served_out_of_turn(other)
+                return chunk
+        return None
+
+    def _chunk_of(self, map_run: MapRun, placement: str) -> Optional[Chunk]:
         size = self._sizes.get(placement)
+        count = 1 if size is None else size(map_run)
+        if count < 1:
+            return None
         self.out += 1
         map_run.running += 1
-        return Chunk(map_run, *map_run.source.take(1 if size is None else max(1, size(map_run))))
+        return Chunk(map_run, *map_run.source.take(count))

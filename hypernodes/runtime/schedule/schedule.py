@@ -8,6 +8,9 @@ real workers do. A driver holds a lock around every call, and does in between wh
        │                                              ▲                                               │
        └───────── a bundle that is a map ─────────────┴──────── bundles that waited for it ◀──────────┘
 
+Where results are handles, a bundle is `issued` as soon as it has them, and `settled` when its work has ended; `finish`
+is both at once.
+
 The states of a run, and what leads from one to the next::
 
     RUNNING ─┬─ the last bundle of the root frame ───────────────────────────────────────▶ DONE
@@ -105,7 +108,7 @@ class Schedule:
     @property
     def done(self) -> bool:
         """Whether nothing is left to take and nothing is out."""
-        return self.state == DONE or (self.state == STOPPED and self.ready.out == 0)
+        return self.state >= STOPPED and not self.ready.out
 
     def expand(self, task: Expand) -> Optional[Expansion]:
         """Return what the map of a task goes over, or None where a failure stands for its results.
@@ -132,9 +135,21 @@ class Schedule:
     def finish(self, task: Task) -> None:
         """Count a bundle as done; its results are in the frame's slots already."""
         self.ready.out -= 1
-        if self.state >= STOPPED:
-            return
-        self._advance(self._bundle_done, task.frame, task.bundle)
+        self.issued(task)
+        if self._feed is not None:
+            self._stop_when_complete()
+
+    def issued(self, task: Task) -> None:
+        """Release what waits for a bundle; its results, or what stands for them until then, are in the frame's slots.
+
+        `finish` in two halves: the bundle is out until it has `settled`, or failed.
+        """
+        if self.state < STOPPED:
+            self._advance(self._bundle_done, task.frame, task.bundle)
+
+    def settled(self, task: Task) -> None:
+        """Count a bundle that was issued as no longer out."""
+        self.ready.settled(task)
         if self._feed is not None:
             self._stop_when_complete()
 

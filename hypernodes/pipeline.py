@@ -18,7 +18,7 @@ from typing import (
 
 from hypernodes import collection
 from hypernodes.asking import Names
-from hypernodes.backends.local import LocalBackend
+from hypernodes.backends.base import Backend
 from hypernodes.errors import OptionError, PipelineDefinitionError
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.ir.build import link
@@ -42,7 +42,7 @@ class Pipeline(Running):
         In any order; at least one. A Pipeline stands for its `as_node()`.
     name : str, optional
         What plans, errors and callbacks call it; ``"pipeline"`` by default.
-    backend : LocalBackend, optional
+    backend : Backend, optional
         How it runs. A nested pipeline without one takes its parent's; the outermost is sequential by default.
     cache : object, optional
         Where results of nodes will be kept between runs; inherited like the backend. This version keeps nothing yet.
@@ -71,7 +71,7 @@ class Pipeline(Running):
         self,
         nodes: Sequence[Member],
         name: Optional[str] = None,
-        backend: Optional[LocalBackend] = None,
+        backend: Optional[Backend] = None,
         cache: object = None,
         callbacks: Optional[Sequence[PipelineCallback]] = None,
         type_check: object = True,

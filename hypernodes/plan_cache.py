@@ -1,29 +1,25 @@
-"""A request in, the `Prepared` that runs it out: made for the first such request, and kept.
+"""A request in, the `Executable` that runs it out: compiled for the first such request, and kept.
 
 A call finds what it needs by one look-up, under what it was called with; only a call of a new kind is made a `Request`
 of, which another call may have made before. A change of settings forgets what is kept by the pipelines it concerns. ::
 
-    call ─▶ (output_name, names, …) ─known──────────────────────▶ Prepared
-                     └─unknown─▶ Request ─known or prepared─▶──────┘
+    call ─▶ (output_name, names, …) ─known──────────────────────▶ Executable
+                     └─unknown─▶ Request ─known or compiled─▶──────┘
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from hypernodes.asking import Names, asked_outputs, check_inputs, check_map, check_names, spellings
-from hypernodes.backends.local import LocalBackend
-from hypernodes.backends.prepared import Prepared, prepare
-from hypernodes.backends.subrun import isolate
-from hypernodes.ir.build import mapped
-from hypernodes.ir.graph import GIVEN, Graph
+from hypernodes.asking import Names
+from hypernodes.backends import DEFAULT
+from hypernodes.backends.base import Backend, Executable
+from hypernodes.ir.graph import Graph
 from hypernodes.request import Request
 from hypernodes.settings import Settings, listeners, tell
 
-_DEFAULT_BACKEND = LocalBackend()
-
 KEPT = 128
-"""Kinds of runs that a pipeline keeps; beyond, the one that was looked up longest ago is prepared anew."""
+"""Kinds of runs that a pipeline keeps; beyond, the one that was looked up longest ago is compiled anew."""
 
 
 class PlanCache:
@@ -36,12 +32,12 @@ class PlanCache:
         tell(self.forget, graph, settings)
 
     def forget(self) -> None:
-        """Let the next run of each kind be prepared anew."""
-        # New tables: what is being prepared meanwhile, with the settings as they were, goes into the old ones.
-        self._by_call: Dict[Tuple[Any, ...], Prepared] = {}
-        self._by_request: Dict[Request, Prepared] = {}
+        """Let the next run of each kind be compiled anew."""
+        # New tables: what is being compiled meanwhile, with the settings as they were, goes into the old ones.
+        self._by_call: Dict[Tuple[Any, ...], Executable] = {}
+        self._by_request: Dict[Request, Executable] = {}
 
-    def of_run(self, inputs: Mapping[str, Any], output_name: Optional[Names], error_policy: str) -> Prepared:
+    def of_run(self, inputs: Mapping[str, Any], output_name: Optional[Names], error_policy: str) -> Executable:
         """Return what runs once."""
         if type(output_name) is list:
             output_name = tuple(output_name)
@@ -58,7 +54,7 @@ class PlanCache:
         axes: Tuple[str, ...],
         map_mode: str,
         fed: bool = False,
-    ) -> Prepared:
+    ) -> Executable:
         """Return what runs once per item; `fed` for a stream, whose rows come while it runs."""
         if type(output_name) is list:
             output_name = tuple(output_name)
@@ -69,11 +65,11 @@ class PlanCache:
 
     def _keep(
         self, inputs: Mapping[str, Any], output_name: Optional[Names], error_policy: str, *shape: Any
-    ) -> Prepared:
+    ) -> Executable:
         by_call, by_request = self._by_call, self._by_request
         request = Request.of(inputs, output_name, error_policy, *shape)
-        prepared = by_request.pop(request, None) or self.prepared(request)
-        by_request[request] = prepared
+        found = by_request.pop(request, None) or self.compiled(request)
+        by_request[request] = found
         while len(by_request) > KEPT:
             by_request.pop(next(iter(by_request)), None)
             by_call.clear()
@@ -81,25 +77,10 @@ class PlanCache:
             if len(by_call) >= 4 * KEPT:  # in how many ways one may ask for the same has no bound
                 by_call.clear()
             key = (output_name, tuple(inputs), error_policy, *shape)
-            by_call[key] = prepared
-        return prepared
+            by_call[key] = found
+        return found
 
-    def prepared(self, request: Request, backend: Optional[LocalBackend] = None) -> Prepared:
-        """Check the names and prepare what is asked for, with the pipeline's backend or another."""
-        axes = request.axes
-        check_names(axes or (), "map_over")
-        graph, spelled = self._graph, spellings(request.names)
-        names = tuple(spelled)
-        asked = asked_outputs(graph, request.asked, names)
-        check_inputs(graph, names)
-        if axes is not None:
-            check_map(graph, names, axes, request.map_mode)
-        heard = listeners(graph, graph.name, self._settings.callbacks)
-        own = backend or self._settings.backend or _DEFAULT_BACKEND
-        graph = isolate(graph, own)
-        if axes is not None:
-            overrides = [name for name in names if name not in graph.input_names and name not in axes]
-            returned = [name for name in asked if name in axes or name in overrides]
-            graph = mapped(graph, axes, request.map_mode, overrides=overrides, fed=request.fed, returned=returned)
-            spelled = {GIVEN + name if name in returned else name: given for name, given in spelled.items()}
-        return prepare(graph, spelled, asked, own, heard, request.collects)
+    def compiled(self, request: Request, backend: Optional[Backend] = None) -> Executable:
+        """Compile what is asked for, with the pipeline's backend or another."""
+        heard = listeners(self._graph, self._graph.name, self._settings.callbacks)
+        return (backend or self._settings.backend or DEFAULT).compile(self._graph, request, heard)

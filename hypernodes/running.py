@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any, AsyncGenerator, Dict, Generator, Literal, Mapping, Optional, Sequence, Tuple, Union, overload
 
 from hypernodes.asking import Names, check_names, given_inputs, named, names_of
-from hypernodes.backends.local import LocalBackend
-from hypernodes.backends.prepared import Prepared
+from hypernodes.backends.base import Backend, Executable
 from hypernodes.collecting import MapItems, map_result, run_result
 from hypernodes.ir.graph import Graph
 from hypernodes.plan_cache import PlanCache
@@ -70,11 +69,11 @@ class Running(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         given: Inputs = inputs if type(inputs) is dict else given_inputs(inputs)
-        prepared = self._plans.of_run(given, output_name, error_policy)
+        executable = self._plans.of_run(given, output_name, error_policy)
         if error_policy == "raise":
-            return prepared.run(given)
-        given = prepared.repeatable(given)
-        return run_result(self, prepared.run(given), named(given))
+            return executable.run(given)
+        given = executable.repeatable(given)
+        return run_result(self, executable.run(given), named(given))
 
     def __call__(self, /, **inputs: Any) -> Dict[str, Any]:
         """Run once, with the inputs as keywords."""
@@ -115,9 +114,9 @@ class Running(Adjustable):
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy)
-        items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
-        return map_result(self, prepared.run(items.given), items, output_name, error_policy == "collect")
+        axes, inputs, executable = self._mapping(inputs, map_over, map_mode, output_name, error_policy)
+        items = MapItems.of(self.name, executable.repeatable(inputs), axes, map_mode)
+        return map_result(self, executable.run(items.given), items, output_name, error_policy == "collect")
 
     @overload
     async def arun(
@@ -160,11 +159,11 @@ class Running(Adjustable):
             Whatever a node raises, as itself, with a note that says where.
         """
         given: Inputs = inputs if type(inputs) is dict else given_inputs(inputs)
-        prepared = self._plans.of_run(given, output_name, error_policy)
+        executable = self._plans.of_run(given, output_name, error_policy)
         if error_policy == "raise":
-            return await prepared.arun(given)
-        given = prepared.repeatable(given)
-        return run_result(self, await prepared.arun(given), named(given))
+            return await executable.arun(given)
+        given = executable.repeatable(given)
+        return run_result(self, await executable.arun(given), named(given))
 
     async def amap(
         self,
@@ -195,9 +194,9 @@ class Running(Adjustable):
         Exception
             Whatever a node raises, as itself, with a note that says where.
         """
-        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy)
-        items = MapItems.of(self.name, prepared.repeatable(inputs), axes, map_mode)
-        outputs = await prepared.arun(items.given)
+        axes, inputs, executable = self._mapping(inputs, map_over, map_mode, output_name, error_policy)
+        items = MapItems.of(self.name, executable.repeatable(inputs), axes, map_mode)
+        outputs = await executable.arun(items.given)
         return map_result(self, outputs, items, output_name, error_policy == "collect")
 
     def stream(
@@ -244,8 +243,8 @@ class Running(Adjustable):
         Leaving the loop, by ``break`` or an exception, or closing the generator stops the run: nothing new starts,
         what runs is awaited, and nothing that was started is left.
         """
-        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy, fed=True)
-        return prepared.stream(inputs, axes, map_mode, ordered)
+        axes, inputs, executable = self._mapping(inputs, map_over, map_mode, output_name, error_policy, fed=True)
+        return executable.stream(inputs, axes, map_mode, ordered)
 
     def astream(
         self,
@@ -280,8 +279,8 @@ class Running(Adjustable):
         Exception
             Whatever a node or an iterator raises, as itself, with a note that says where.
         """
-        axes, inputs, prepared = self._mapping(inputs, map_over, map_mode, output_name, error_policy, fed=True)
-        return prepared.astream(inputs, axes, map_mode, ordered)
+        axes, inputs, executable = self._mapping(inputs, map_over, map_mode, output_name, error_policy, fed=True)
+        return executable.astream(inputs, axes, map_mode, ordered)
 
     def _mapping(
         self,
@@ -291,7 +290,7 @@ class Running(Adjustable):
         output_name: Optional[Names],
         error_policy: str,
         fed: bool = False,
-    ) -> Tuple[Tuple[str, ...], Inputs, Prepared]:
+    ) -> Tuple[Tuple[str, ...], Inputs, Executable]:
         """Return the axes of a map, its inputs by their normal names, and what runs it."""
         axes = names_of(map_over)
         inputs = named(inputs if type(inputs) is dict else given_inputs(inputs))
@@ -303,7 +302,7 @@ class Running(Adjustable):
         output_name: Optional[Names] = None,
         map_over: Optional[Names] = None,
         map_mode: str = "zip",
-        backend: Optional[LocalBackend] = None,
+        backend: Optional[Backend] = None,
         n: Optional[int] = None,
     ) -> ExecutionPlan:
         """Return the plan that a run or a map with the same arguments executes.
@@ -314,7 +313,7 @@ class Running(Adjustable):
             The inputs, or only their names; by default those without a default value, and `map_over`.
         output_name, map_over, map_mode
             As in `run` and `map`; with `map_over` it is the plan of a map.
-        backend : LocalBackend, optional
+        backend : Backend, optional
             Instead of the pipeline's own.
         n : int, optional
             The number of items, for printing widths as numbers; by default the length of the first mapped value, where
@@ -344,7 +343,7 @@ class Running(Adjustable):
             inputs = names_of(inputs, "inputs")
             check_names(inputs, "inputs")
         request = Request.of(inputs, output_name, axes=None if map_over is None else axes, map_mode=map_mode)
-        prepared = self._plans.prepared(request, checked_backend(backend))
+        executable = self._plans.compiled(request, checked_backend(backend))
         if n is None and axes and isinstance(inputs, Mapping) and hasattr(inputs[axes[0]], "__len__"):
             n = len(inputs[axes[0]])
-        return ExecutionPlan(prepared, n)
+        return ExecutionPlan(executable, n)

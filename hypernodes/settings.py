@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
-from hypernodes.backends.local import LocalBackend
+from hypernodes.backends.base import Backend
 from hypernodes.errors import OptionError
 from hypernodes.events.callbacks import PipelineCallback
 from hypernodes.events.hooks import Listeners, Path
@@ -22,7 +22,7 @@ class Settings:
 
     def __init__(
         self,
-        backend: Optional[LocalBackend] = None,
+        backend: Optional[Backend] = None,
         cache: object = None,
         callbacks: Optional[Tuple[PipelineCallback, ...]] = None,
     ) -> None:
@@ -55,12 +55,12 @@ class Adjustable:
     _settings: Settings
 
     @property
-    def backend(self) -> Optional[LocalBackend]:
+    def backend(self) -> Optional[Backend]:
         """How it runs; None inherits. May be set at any time."""
         return self._settings.backend
 
     @backend.setter
-    def backend(self, backend: Optional[LocalBackend]) -> None:
+    def backend(self, backend: Optional[Backend]) -> None:
         self._settings.backend = checked_backend(backend)
         self._settings.changed()
 
@@ -85,9 +85,9 @@ class Adjustable:
         self._settings.changed()
 
 
-def checked_backend(backend: object) -> Optional[LocalBackend]:
+def checked_backend(backend: object) -> Optional[Backend]:
     """Return `backend`, or raise an `OptionError` when it is none."""
-    if backend is None or isinstance(backend, LocalBackend):
+    if backend is None or isinstance(backend, Backend):
         return backend
     raise OptionError("backend", repr(backend), "pass a LocalBackend(...), or None to inherit")
 

@@ -1,7 +1,6 @@
-"""A graph and one kind of run in, something that runs it again and again out: plan, code, the way in and out of slots.
+"""A plan in, what runs it on this machine again and again out: its code, and the way in and out of its slots.
 
-`prepare` is the whole road but the last step. A `Prepared` holds nothing of any single run, so many threads may use
-one.
+It holds nothing of any single run, so many threads may use one.
 """
 
 from __future__ import annotations
@@ -24,16 +23,13 @@ from typing import (
     Type,
 )
 
-from hypernodes import collection
-from hypernodes.backends.local import LocalBackend
 from hypernodes.errors import PlanInputsError
 from hypernodes.errors.location import Location
 from hypernodes.errors.notes import add_note, passable, said, short
 from hypernodes.events.dispatch import Dispatcher
 from hypernodes.events.hooks import NESTED, Listeners
 from hypernodes.events.subscriber import AT_ONCE, AtOnce, InThread
-from hypernodes.ir.graph import GIVEN, Graph
-from hypernodes.lowering import lower, specialise
+from hypernodes.ir.graph import GIVEN
 from hypernodes.lowering.plan import INLINE, Hosted, MapStep, Plan, PlanStep, Step
 from hypernodes.runtime.bundle.cancellation import enclosing
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, is_exception
@@ -56,6 +52,8 @@ from hypernodes.runtime.schedule.locations import located_task
 from hypernodes.runtime.schedule.schedule import Failures
 from hypernodes.runtime.schedule.sink import Delivery
 
+Lend = Callable[[Optional[Layers], Optional[Callable[[Any], None]], AtOnce], Resources]
+
 
 class _Opened(NamedTuple):
     """What one run begins with."""
@@ -65,28 +63,34 @@ class _Opened(NamedTuple):
     subscriber: AtOnce
 
 
-class Prepared:
-    """A plan with what is needed to run it.
+class LocalExecutable:
+    """A plan with what is needed to run it; an `Executable`.
 
-    Attributes
+    Parameters
     ----------
     plan : Plan
         What runs.
-    backend : LocalBackend
-        Lends the workers.
+    lend : callable
+        Returns what a run borrows, given its layers, who takes its events, and who calls its hooks.
+    listeners : Listeners, optional
+        None when nobody listens.
+    provided : mapping of str to str
+        Names of the inputs it will get, each with how the caller spells it.
+    collects : bool
+        Whether a failure stands in for what failed, instead of ending the run.
     """
 
     def __init__(
         self,
         plan: Plan,
-        backend: LocalBackend,
+        lend: Lend,
         listeners: Optional[Listeners] = None,
         provided: Mapping[str, str] = MappingProxyType({}),
         collects: bool = False,
     ) -> None:
         self.plan = plan
         self._provided = frozenset(map(_given_as, provided))
-        self.backend = backend
+        self._lend = lend
         self._listeners = listeners
         self._layers = layers_of(listeners.heard if listeners is not None else 0, collects)
         self.linked = LinkedPlan(plan, self._layers)
@@ -148,7 +152,7 @@ class Prepared:
                 return self.run(inputs, within=True)
             slots = self._filled(inputs)
             slots[-1] = scope
-            opened = _Opened(self._resources(scope.layers, scope.sink), None, AT_ONCE)
+            opened = _Opened(self._lend(scope.layers, scope.sink, AT_ONCE), None, AT_ONCE)
             failures = run_plan(LinkedPlan(self.plan, scope.layers), slots, opened.resources)
             return self._closed(slots, failures, opened, True)
 
@@ -228,16 +232,6 @@ class Prepared:
     def _items_read_again(self) -> Sequence[str]:
         return self.linked.map_steps[0].items_read_again if self.linked.map_steps else ()
 
-    def _resources(
-        self,
-        layers: Optional[Layers],
-        events: Optional[Callable[[Any], None]],
-        subscriber: AtOnce = AT_ONCE,
-    ) -> Resources:
-        backend = self.backend
-        lent = (backend.max_workers, backend.thread_executor(), backend.feeder, backend.worker_retries)
-        return Resources(*lent, layers, events, subscriber)
-
     def _open(self, inputs: Mapping[str, Any], slots: Slots, here: bool = False) -> _Opened:
         """Begin a run of slots that are filled; `here` says that all of it is in this thread."""
         subscriber = AT_ONCE if here or self._listeners is None else InThread(alike)
@@ -251,7 +245,7 @@ class Prepared:
                 receive = dispatcher.receive if here else partial(subscriber.put, dispatcher.receive)
         if self._layers is not None:
             slots[-1] = Scope((self.plan.name,), (), self._layers, receive)
-        return _Opened(self._resources(self._layers, receive, subscriber), dispatcher, subscriber)
+        return _Opened(self._lend(self._layers, receive, subscriber), dispatcher, subscriber)
 
     def _concluding(self, slots: Slots, opened: _Opened, *ends: Type[BaseException]) -> Callable[[Failures], None]:
         """Return what a stream calls when it has come to its end; its outputs are with the consumer, and not kept."""
@@ -290,35 +284,6 @@ class Prepared:
             if other is not first:
                 add_note(first, f"also failed: {type(other).__name__}: {short(said(other))}")
         return first
-
-
-def prepare(
-    graph: Graph,
-    provided: Mapping[str, str],
-    asked: Sequence[str],
-    backend: LocalBackend,
-    listeners: Optional[Listeners] = None,
-    collects: bool = False,
-) -> Prepared:
-    """Lower one kind of run of a graph, and see that the backend can run it.
-
-    Parameters
-    ----------
-    graph : Graph
-        The pipeline's graph, or the map around it.
-    provided : mapping of str to str
-        Names of the inputs it will get, each with how the caller spells it.
-    asked : sequence of str
-        Names of the outputs to hand back.
-    listeners : Listeners, optional
-        None when nobody listens.
-    collects : bool
-        Whether a failure stands in for what failed, instead of ending the run.
-    """
-    with collection.paused():
-        plan = lower(specialise(graph, frozenset(provided), asked), backend.options)
-        backend.check(plan)
-        return Prepared(plan, backend, listeners, provided, collects)
 
 
 def _given_as(name: str) -> str:

@@ -6,19 +6,16 @@ parent, a single function: it has its own plan, its own workers and its own run.
 
 from __future__ import annotations
 
-import threading
-from typing import AbstractSet, Any, Dict, Tuple
+from typing import Any, Dict, Tuple
 
-from hypernodes.backends.local import LocalBackend
-from hypernodes.backends.prepared import Prepared, prepare
+from hypernodes.backends.base import Backend, Executable
 from hypernodes.ir.build import mapped
-from hypernodes.ir.graph import Call, Graph, Input, Invoke, MapOver, Operation, Value
-from hypernodes.lowering.inline import inline
-from hypernodes.lowering.readers import read_again
+from hypernodes.ir.graph import Call, Graph, Input, Invoke, Isolated, MapOver, Operation, Value
 from hypernodes.records import evolve
+from hypernodes.request import Request
 
 
-def isolate(graph: Graph, backend: LocalBackend) -> Graph:
+def isolate(graph: Graph, backend: Backend) -> Graph:
     """Return `graph` with every nested pipeline that has another backend than `backend` turned into one call."""
     if all(type(operation) is Call for operation in graph.operations):
         return graph
@@ -28,20 +25,27 @@ def isolate(graph: Graph, backend: LocalBackend) -> Graph:
     return evolve(graph, operations=operations)
 
 
-def _isolated(operation: Operation, backend: LocalBackend) -> Operation:
+def _isolated(operation: Operation, backend: Backend) -> Operation:
     if isinstance(operation, Call):
         return operation
     own = getattr(operation.owner, "backend", None)
     if own is None or own is backend:
         body = isolate(operation.graph, backend)
         return operation if body is operation.graph else evolve(operation, graph=body)
-    run = Subrun(_standalone(operation, own), operation.yields, own)
-    uses = tuple([evolve(use, keyword=True) for use in operation.uses])
-    unpack = len(operation.results) > 1
-    return Call(operation.name, run, uses, operation.results, unpack, False, scope=operation.scope)
+    graph = _standalone(operation, own)
+    return Isolated(
+        operation.name,
+        RunBy(own, graph, operation.yields),
+        tuple([evolve(use, keyword=True) for use in operation.uses]),
+        operation.results,
+        unpack=len(operation.results) > 1,
+        scope=operation.scope,
+        graph=graph,
+        yields=operation.yields,
+    )
 
 
-def _standalone(operation: Operation, backend: LocalBackend) -> Graph:
+def _standalone(operation: Operation, backend: Backend) -> Graph:
     """Return a graph that does what the operation does, with the operation's parameters as inputs."""
     assert not isinstance(operation, Call)
     body = isolate(operation.graph, backend)
@@ -62,35 +66,24 @@ def _standalone(operation: Operation, backend: LocalBackend) -> Graph:
     return Graph(operation.name, (Input(value),), (inner,), inner.results)
 
 
-class Subrun:
-    """A graph and the backend that runs it, as a function of the graph's inputs by keyword."""
+class RunBy:
+    """A backend that runs a graph, as a function of the graph's inputs by keyword; it returns the outputs `asked`."""
 
-    runs_plan = True
-
-    def __init__(self, graph: Graph, asked: Tuple[str, ...], backend: LocalBackend) -> None:
-        # The map around a nested pipeline is that pipeline's own, as in `Pipeline.map`.
-        self._maps = len(graph.operations) == 1 and isinstance(graph.operations[0], MapOver)
-        # A run of the outer pipeline may override what this one defines, which then reaches the nodes in here as well.
-        self.overrides = () if self._maps else asked
+    def __init__(self, backend: Backend, graph: Graph, asked: Tuple[str, ...]) -> None:
+        self._backend = backend
         self._graph = graph
         self._asked = asked
-        self._backend = backend
-        self._prepared: Dict[Tuple[str, ...], Prepared] = {}
-        self._guard = threading.Lock()
+        self._executables: Dict[Tuple[str, ...], Executable] = {}
 
     def __call__(self, /, **inputs: Any) -> Any:
-        key = tuple(inputs)
-        with self._guard:
-            prepared = self._prepared.get(key)
-            if prepared is None:
-                prepared = self._prepared[key] = prepare(self._graph, dict(zip(key, key)), self._asked, self._backend)
-        values = tuple(prepared.run_nested(inputs).values())
+        names = tuple(inputs)
+        executable = self._executables.get(names)
+        if executable is None:
+            # Without a lock, since what is tried here runs code of the user's; of two that do so one is kept.
+            made = self._backend.compile(self._graph, Request(names, self._asked))
+            executable = self._executables.setdefault(names, made)
+        values = tuple(executable.run_nested(inputs).values())
         return values[0] if len(values) == 1 else values
 
-    @property
-    def reads_again(self) -> AbstractSet[str]:
-        """The inputs that several read in here."""
-        return read_again(inline(self._graph))
-
     def __reduce__(self) -> Tuple[object, ...]:
-        return Subrun, (self._graph, self._asked, self._backend)
+        return RunBy, (self._backend, self._graph, self._asked)

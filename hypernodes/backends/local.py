@@ -1,15 +1,26 @@
-"""The local backend: two modes, a number of workers and perhaps an executor in, workers lent to runs out."""
+"""What runs pipelines on this machine: modes, workers and maybe an executor in, executables that borrow them out."""
 
 from __future__ import annotations
 
 import os
 import threading
 from concurrent.futures import Executor
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
+from hypernodes import collection
+from hypernodes.backends.base import Backend
 from hypernodes.backends.cores import usable_cores
+from hypernodes.backends.demand import demanded
+from hypernodes.backends.executable import LocalExecutable
 from hypernodes.errors import ClosedError, OptionError, PlacementError, did_you_mean
+from hypernodes.events.hooks import Listeners
+from hypernodes.events.subscriber import AtOnce
+from hypernodes.ir.graph import Graph
+from hypernodes.lowering import lower
 from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
+from hypernodes.request import Request
+from hypernodes.runtime.bundle.layers import Layers
+from hypernodes.runtime.drivers.run import Resources
 
 MODES = ("sequential", "async", "threaded", "parallel")
 
@@ -25,7 +36,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_guard.acquire, after_in_child=_guard.release, after_in_parent=_guard.release)
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """How a pipeline runs on this machine.
 
     Parameters
@@ -115,11 +126,19 @@ class LocalBackend:
         """What a plan is lowered for."""
         return self._options
 
-    def thread_executor(self) -> Optional[Executor]:
-        """Return the executor for thread lanes; None for threads of our own."""
-        return None if self._executor is None or is_remote(self._executor) else self._executor
+    def compile(self, graph: Graph, request: Request, listeners: Optional[Listeners] = None) -> LocalExecutable:
+        """Return what runs one kind of run of a graph; see `Backend.compile`."""
+        with collection.paused():
+            demand = demanded(graph, request, self)
+            plan = lower(demand.graph, self._options)
+            self._check(plan)
+            return LocalExecutable(plan, self._lend, listeners, demand.provided, request.collects)
 
-    def check(self, plan: Plan) -> None:
+    def _lend(self, layers: Optional[Layers], events: Optional[Callable[[Any], None]], subscriber: AtOnce) -> Resources:
+        threads = None if self._executor is None or is_remote(self._executor) else self._executor
+        return Resources(self.max_workers, threads, self._feeder, self.worker_retries, layers, events, subscriber)
+
+    def _check(self, plan: Plan) -> None:
         """Refuse a plan that needs what only processes of our own can do.
 
         Raises
@@ -140,7 +159,7 @@ class LocalBackend:
                 "function, or leave out the timeout",
             )
 
-    def feeder(self, run: Any, linked: Any, resources: Any) -> Any:
+    def _feeder(self, run: Any, linked: Any, resources: Any) -> Any:
         """Return what feeds worker processes for one run."""
         # Imported at the first parallel run: what processes need costs more to import than all the rest. This first of
         # all, as it may be the import of the rest that leads here.

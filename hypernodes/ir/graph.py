@@ -5,7 +5,7 @@ the graph it expects as a literal. `Value`, `Use` and `Call` are msgspec Structs
 thousand, and a frozen attrs class costs six times as much to make; the rest is `attrs.frozen`. A value is defined once,
 by an input or by one operation, and read by name::
 
-    Input ──▶ Value ──Use──▶ Call | Invoke | MapOver ──▶ Value ──▶ outputs
+    Input ──▶ Value ──Use──▶ Call | Isolated | Invoke | MapOver ──▶ Value ──▶ outputs
 """
 
 from __future__ import annotations
@@ -140,6 +140,22 @@ class Call(msgspec.Struct, frozen=True):
     scope: Optional[Scope] = None
 
 
+class Isolated(Call, frozen=True, kw_only=True):
+    """A nested graph that another backend runs: to this one a single call, by keyword, of `fn`, which has that done.
+
+    A use's parameter is one of the inputs of `graph`, `yields[i]` the output behind `results[i]`.
+    """
+
+    graph: Graph
+    yields: Tuple[str, ...]
+
+    @property
+    def overridable(self) -> Tuple[str, ...]:
+        """Outputs of the nested graph that reach the operations in it when they are overridden; none of a map's do."""
+        operations = self.graph.operations
+        return () if len(operations) == 1 and isinstance(operations[0], MapOver) else self.yields
+
+
 @attrs.frozen
 class Invoke:
     """A nested graph run once: a use's parameter is one of its inputs, `yields[i]` the output behind `results[i]`."""
@@ -178,6 +194,9 @@ class MapOver:
 
 
 Operation = Union[Call, Invoke, MapOver]
+Nested = Union[Isolated, Invoke, MapOver]
+NESTED = (Isolated, Invoke, MapOver)
+"""Operations with a graph of their own."""
 
 
 @attrs.frozen

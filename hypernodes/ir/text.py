@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import List, Tuple
 
-from hypernodes.ir.graph import REQUIRED, Call, Graph, Input, MapOver, Operation, Use, Value
+from hypernodes.ir.graph import NESTED, REQUIRED, Call, Graph, Input, Isolated, MapOver, Operation, Use, Value
 from hypernodes.ir.types import UNKNOWN, show
 
 
@@ -33,7 +33,7 @@ def _lines(graph: Graph, keyword: str) -> List[str]:
     rows: List[Tuple[str, str, List[str]]] = []
     for operation in graph.operations:
         left = ", ".join(typed(value) for value in operation.results)
-        nested = [] if isinstance(operation, Call) else _lines(operation.graph, "graph")
+        nested = _lines(operation.graph, "graph") if isinstance(operation, NESTED) else []
         rows.append((left, _right(operation), nested))
     # Wide definitions (a nested pipeline returns many values) would push every other line to the right.
     width = max([len(left) for left, _, _ in rows if len(left) <= 40], default=0)
@@ -55,7 +55,7 @@ def _signature(entry: Input) -> str:
 
 def _right(operation: Operation) -> str:
     if isinstance(operation, Call):
-        keyword = "await" if operation.is_coroutine else "call"
+        keyword = "run" if type(operation) is Isolated else "await" if operation.is_coroutine else "call"
         return f"{keyword} {operation.name}({', '.join(_argument(use, '=') for use in operation.uses)})"
     if isinstance(operation, MapOver):
         arguments = ", ".join(

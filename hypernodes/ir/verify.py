@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Dict
 
 from hypernodes.errors import HyperNodesError
-from hypernodes.ir.graph import DISCARD, Call, Graph, MapOver, Operation, Value
+from hypernodes.ir.graph import DISCARD, NESTED, Graph, MapOver, Nested, Value
 
 
 class MalformedGraphError(HyperNodesError):
@@ -38,7 +38,7 @@ def verify(graph: Graph) -> Graph:
             if use.parameter in parameters:
                 raise MalformedGraphError(f"{graph.name}: {operation.name} passes {use.parameter!r} twice")
             parameters.add(use.parameter)
-        if type(operation) is not Call:
+        if isinstance(operation, NESTED):
             _verify_nested(graph, operation, parameters)
         for value in operation.results:
             _define(graph, defined, value, operation.name)
@@ -55,8 +55,7 @@ def _define(graph: Graph, defined: Dict[str, Value], value: Value, by: str) -> N
         defined[value.name] = value
 
 
-def _verify_nested(graph: Graph, operation: Operation, parameters: set[str]) -> None:
-    assert not isinstance(operation, Call)
+def _verify_nested(graph: Graph, operation: Nested, parameters: set[str]) -> None:
     where = f"{graph.name}: {operation.name}"
     inner = operation.graph
     if len(operation.yields) != len(operation.results):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import AbstractSet, Callable, Dict, List, Sequence, Set, Tuple
 
-from hypernodes.ir.graph import DISCARD, Call, Graph, MapOver
+from hypernodes.ir.graph import DISCARD, Call, Graph, Isolated, MapOver
 from hypernodes.lowering.defaults import spread_name
 from hypernodes.lowering.fuse import Group
 from hypernodes.lowering.last_use import Freed, last_uses
@@ -82,7 +82,7 @@ def assemble(
         for index in group.members:
             operation = operations[index]
             frees = freed.by_step.get(index, ())
-            if type(operation) is Call:
+            if isinstance(operation, Call):
                 steps.append(_step(operation, reads[index], results[index], frees, listed))
             else:
                 assert isinstance(operation, MapOver)
@@ -151,6 +151,7 @@ def _step(
         call.scope,
         frees,
         shared,
+        type(call) is Isolated,
     )
 
 

@@ -65,7 +65,8 @@ class Argument(msgspec.Struct, frozen=True):
 class Step(msgspec.Struct, frozen=True):
     """One call: reads slots, defines slots, and frees those that no later step of the frame reads.
 
-    A stream of items in a result of `read_again` has several readers, or a map reads it to its end: it is listed.
+    A stream of items in a result of `read_again` has several readers, or a map reads it to its end: it is listed. One
+    that `runs_plan` is the call of a nested pipeline which another backend runs.
     """
 
     name: str
@@ -79,11 +80,7 @@ class Step(msgspec.Struct, frozen=True):
     scope: Optional[Scope] = None
     frees: Tuple[int, ...] = ()
     read_again: Tuple[int, ...] = ()
-
-    @property
-    def runs_plan(self) -> bool:
-        """Whether the call is that of a nested pipeline, which another backend runs."""
-        return getattr(self.fn, "runs_plan", False)
+    runs_plan: bool = False
 
     def __repr__(self) -> str:
         return _shown(self, hidden=("policy", "scope"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import AbstractSet, List, Sequence, Set, Tuple
 
 from hypernodes.errors import MissingInputError
-from hypernodes.ir.graph import DISCARD, Call, Graph, Input, MapOver, Operation, Use, Value
+from hypernodes.ir.graph import DISCARD, Call, Graph, Input, Isolated, MapOver, Operation, Use, Value
 from hypernodes.lowering.defaults import Filling, with_own_defaults
 from hypernodes.records import evolve
 
@@ -55,7 +55,7 @@ def prune(graph: Graph, provided: AbstractSet[str], asked: Sequence[str], keep: 
                 absent.append(use)
             else:
                 behind_gap = True
-        inside = getattr(operation.fn, "overrides", ()) if type(operation) is Call else ()
+        inside = operation.overridable if type(operation) is Isolated else ()
         for value, inner in zip(operation.results, inside):
             if value.name in provided:
                 uses.append(Use(inner, value, keyword=True))

@@ -13,8 +13,9 @@ import inspect
 from types import CodeType, FunctionType
 from typing import AbstractSet, FrozenSet, Set
 
-from hypernodes.ir.graph import Call, Graph, MapOver, Operation
+from hypernodes.ir.graph import Call, Graph, Isolated, MapOver, Operation
 from hypernodes.lowering.defaults import spread_name
+from hypernodes.lowering.inline import inline
 
 NOBODY: FrozenSet[str] = frozenset()
 
@@ -53,9 +54,7 @@ def _by_several(operation: Operation) -> AbstractSet[str]:
     """Return the parameters whose values are read more than once by one operation."""
     if isinstance(operation, MapOver):
         return {use.parameter for use in operation.uses if use.parameter not in operation.axes}
-    # A nested pipeline with a backend of its own is one call.
-    several: AbstractSet[str] = getattr(operation.fn, "reads_again", NOBODY) if type(operation) is Call else NOBODY
-    return several
+    return read_again(inline(operation.graph)) if type(operation) is Isolated else NOBODY
 
 
 def cells_read_again(operation: MapOver, again: AbstractSet[str]) -> AbstractSet[str]:

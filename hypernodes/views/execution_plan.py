@@ -1,11 +1,11 @@
-"""A prepared run in, what a person can do with a plan out: print, dump, draw, simulate and run it."""
+"""An executable in, what a person can do with a plan out: print, dump, draw, simulate and run it."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
 from hypernodes.asking import given_inputs, named
-from hypernodes.backends.prepared import Prepared
+from hypernodes.backends.base import Executable
 from hypernodes.lowering.plan import FRAMES, MapStep, Plan
 from hypernodes.views.dump import dump_plan, encode_plan
 from hypernodes.views.mermaid import plan_mermaid
@@ -25,9 +25,9 @@ class ExecutionPlan:
         The number of items that widths are printed for.
     """
 
-    def __init__(self, prepared: Prepared, items: Optional[int] = None) -> None:
-        self._prepared = prepared
-        self.plan: Plan = prepared.plan
+    def __init__(self, executable: Executable, items: Optional[int] = None) -> None:
+        self._executable = executable
+        self.plan: Plan = executable.plan
         self.items = items
 
     def __str__(self) -> str:
@@ -121,5 +121,5 @@ class ExecutionPlan:
             Whatever a node raises, as itself, with a note that says where.
         """
         given = named(given_inputs(inputs))
-        self._prepared.check_inputs(tuple(given))
-        return self._prepared.run(given)
+        self._executable.check_inputs(tuple(given))
+        return self._executable.run(given)

@@ -101,8 +101,8 @@ def test_only_what_somebody_hears_is_told(backends):
             pass
 
     pipeline = Pipeline(nodes=[node("y")(abs)], callbacks=[Runs()])
-    prepared = pipeline.plan(["x"])._prepared
-    assert prepared._layers is None
+    executable = pipeline.plan(["x"])._executable
+    assert executable._layers is None
 
 
 def test_where_no_thread_is_to_be_had_the_end_of_the_run_calls_the_hooks(monkeypatch):

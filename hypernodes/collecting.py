@@ -10,14 +10,13 @@ from hypernodes.asking import Names
 from hypernodes.errors import RetryError
 from hypernodes.records import evolve
 from hypernodes.results import MapResult, RunResult
+from hypernodes.runtime.bundle.collect import BROKEN
 from hypernodes.runtime.bundle.failure import FailedColumn, Failure, column_of, moved
 from hypernodes.runtime.bundle.maps import columns_of, rows_of
 from hypernodes.runtime.bundle.once import STREAMS
 
 if TYPE_CHECKING:
     from hypernodes.running import Running
-
-_BROKEN = frozenset({Failure, FailedColumn})
 
 
 def run_result(pipeline: Running, outputs: Dict[str, Any], inputs: Mapping[str, Any]) -> RunResult:
@@ -27,7 +26,7 @@ def run_result(pipeline: Running, outputs: Dict[str, Any], inputs: Mapping[str, 
 
 def _any_failed(cells: Iterable[Any]) -> bool:
     """Return whether there is something to run again: only then does a result keep the inputs alive."""
-    return not _BROKEN.isdisjoint(map(type, cells))
+    return not BROKEN.isdisjoint(map(type, cells))
 
 
 @attrs.frozen
@@ -62,7 +61,7 @@ def map_result(
     collected: bool,
 ) -> MapResult:
     """Return the result of a map; what it runs again are the items that failed, and only these are kept."""
-    if not collected or not any(map(_any_failed, outputs.values())):
+    if not collected or not _any_failed(outputs.values()):
         return MapResult(outputs, items.total)
     result = MapResult(outputs, items.total)
     failed = set(result.failed_rows())

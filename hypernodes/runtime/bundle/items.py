@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
-from types import CoroutineType
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence
 
 from hypernodes.lowering.plan import MapStep, Step
+from hypernodes.lowering.readers import returns_data
 from hypernodes.runtime.bundle.collect import BROKEN, FailedItems, Salvage, failure_of, parts
-from hypernodes.runtime.bundle.interpreter import UNARY, Code, Slots, StepFailed, execute, settled, unless_stopped
+from hypernodes.runtime.bundle.interpreter import UNARY, Code, Slots, StepFailed, execute
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.maps import Expansion, Fill, frame_slots, map_columns, rows_of
+from hypernodes.runtime.bundle.unrolled import LONGEST, Add, Link, run_chain
 
 BLOCK = 4096
 """Items whose results are gathered end to end before they are dealt out to their columns: enough to make that cheap,
 few enough to take no memory beside the columns themselves."""
 
-Add = Callable[[Any], None]
 Pick = Callable[[Slots], Any]
-Links = List[Tuple[Any, bool, int, int]]
 
 
 def loop_over(step: MapStep, code: Code, fill: Fill, layers: Optional[Layers]) -> Callable[[Slots], None]:
@@ -128,7 +127,7 @@ class _Loop:
                 execute(code, own)
                 add(pick(own))
         elif self._links is not None:
-            _run_chain(self._links, block, own, flat.append)
+            run_chain(self._links, block, own, flat.append)
         elif apart:
             for own[single] in block:
                 execute(code, own)
@@ -155,38 +154,21 @@ class _Loop:
         flat += [failure] * (self._width - len(flat) % self._width)
 
 
-def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[Links]:
-    """Return calls, each of what the one before it returned, with whether that is an output; None for another body."""
-    links: Links = []
+def _chain(code: Code, item: Optional[int], outputs: Sequence[int]) -> Optional[List[Link]]:
+    """Return calls, each of what the one before it returned; None for another body, or a long one."""
+    links: List[Link] = []
     last = item
     for shape, table in code:
-        if shape not in UNARY:
+        if shape not in UNARY or len(links) + len(table) > LONGEST:
             return None
         for fn, a, out in table:
             if a != last:
                 return None
-            links.append((fn, out in outputs, a, out))
+            links.append(Link(fn, out in outputs, returns_data(fn), a, out))
             last = out
     # Results are gathered in the order in which they are made.
-    made = tuple([out for _, asked, _, out in links if asked])
+    made = tuple([link.out for link in links if link.asked])
     return links if outputs and made == tuple(outputs) else None
-
-
-def _run_chain(links: Links, values: Iterable[Any], own: Slots, add: Add) -> None:
-    out, run = 0, own[0]
-    apart = run.apart
-    calls = [(fn, asked, out) for fn, asked, _, out in links]
-    value: Any = None
-    try:
-        for value in values:
-            for fn, asked, out in unless_stopped(calls, run) if apart else calls:  # noqa: B007  out is read where a call raises
-                made = fn(value)
-                value = settled(own, made) if type(made) is CoroutineType else made
-                if asked:
-                    add(value)
-    except BaseException as error:
-        own[next((a for _, _, a, last in links if last == out), 0)] = value
-        raise StepFailed(out, error) from None
 
 
 def _nothing(slots: Slots) -> Sequence[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import attrs
 
@@ -24,16 +24,28 @@ from hypernodes.events.event import (
     NODE_ERROR,
     NODE_OVER,
     NODE_START,
+    SEVERAL,
     Event,
     FrameKey,
 )
-from hypernodes.events.hooks import NESTED, Listeners, Path
+from hypernodes.events.hooks import NESTED, Calls, Listeners, Path
 
 MapPath = Tuple[str, ...]
 StepCounts = Mapping[MapPath, Mapping[Path, int]]
 """For the frames of each map (by the maps' first results, outermost first): inlined pipeline → steps in it."""
 
 _RUN: Tuple[FrameKey, Path, str] = ((), (), "")
+
+
+class _Place:
+    """Where the events of one step, or one item, are: what to call for them, and with which context."""
+
+    __slots__ = ("calls", "context", "frame", "path", "scope")
+
+    def __init__(self, event: Event, calls: Calls, context: CallbackContext) -> None:
+        self.path, self.scope, self.frame = event.path, event.scope, event.frame
+        self.calls = calls
+        self.context = context
 
 
 @attrs.define
@@ -62,6 +74,8 @@ class Dispatcher:
         # Reentrant, since a hook may itself run something that this run observes.
         self._lock = threading.RLock()
         self._store: Dict[str, Any] = {}
+        self._place: Optional[_Place] = None
+        self._handlers = {kind: handler.__get__(self) for kind, handler in _HANDLERS.items()}
         self._nested: Dict[Tuple[FrameKey, Path], _Nested] = {}
         self._times: Dict[Tuple[FrameKey, Path, str], float] = {}
 
@@ -80,19 +94,28 @@ class Dispatcher:
     def receive(self, event: Event) -> None:
         """Call the hooks of one event."""
         with self._lock:
-            _HANDLERS[event.kind](self, event)
+            self._handlers[event.kind](event)
+
+    def _several(self, event: Event) -> None:
+        handlers = self._handlers
+        for each in event.payload:
+            handlers[each.kind](each)
 
     # -- one handler per kind -----------------------------------------------------------------------------------------
 
     def _node_start(self, event: Event) -> None:
-        self._enter(event)
-        self._times[event.key] = event.time
-        self._call(event.path + event.scope, event.items, "on_node_start", event.name, event.payload)
+        if self._nests:
+            self._enter(event)
+        place = self._at(event)
+        for call in place.calls["on_node_start"]:
+            call(event.name, event.payload, place.context)
 
     def _node_end(self, event: Event) -> None:
-        duration = event.time - self._times.pop(event.key, event.time)
-        self._call(event.path + event.scope, event.items, "on_node_end", event.name, event.payload, duration)
-        self._leave(event)
+        place = self._at(event)
+        for call in place.calls["on_node_end"]:
+            call(event.name, event.payload, event.time - event.began, place.context)
+        if self._nests:
+            self._leave(event)
 
     def _node_error(self, event: Event) -> None:
         self._call(event.path + event.scope, event.items, "on_error", event.name, event.payload)
@@ -135,12 +158,14 @@ class Dispatcher:
         self._leave(event)
 
     def _item_start(self, event: Event) -> None:
-        items = event.items
-        self._call(event.path, items, "on_map_item_start", items[-1])
+        place = self._at(event)
+        for call in place.calls["on_map_item_start"]:
+            call(event.frame[-1][1], place.context)
 
     def _item_end(self, event: Event) -> None:
-        items = event.items
-        self._call(event.path, items, "on_map_item_end", items[-1], event.payload)
+        place = self._at(event)
+        for call in place.calls["on_map_item_end"]:
+            call(event.frame[-1][1], event.time - event.began, place.context)
 
     # -- inlined pipelines --------------------------------------------------------------------------------------------
 
@@ -170,11 +195,23 @@ class Dispatcher:
                 del self._nested[(event.frame, scope)]
 
     def _call(self, path: Path, items: Tuple[int, ...], hook: str, *arguments: Any) -> None:
-        calls = self._calls_of(path, hook)
+        calls = self._calls_of(path)[hook]
         if calls:
             context = CallbackContext(path, items, self._store)
             for call in calls:
                 call(*arguments, context)
+
+    def _at(self, event: Event) -> _Place:
+        """Return the place of an event: most often that of the one before, or of another item beside it."""
+        place = self._place
+        if place is None or place.scope is not event.scope or place.path is not event.path:
+            path = event.path + event.scope
+            context = CallbackContext(path, event.items, self._store)
+            place = self._place = _Place(event, self._calls_of(path), context)
+        elif place.frame is not event.frame:
+            place.frame = event.frame
+            place.context = CallbackContext(place.context.pipeline_path, event.items, self._store)
+        return place
 
 
 _HANDLERS: Dict[str, Callable[[Dispatcher, Event], None]] = {
@@ -188,4 +225,5 @@ _HANDLERS: Dict[str, Callable[[Dispatcher, Event], None]] = {
     NESTED_END: Dispatcher._nested_end,
     ITEM_START: Dispatcher._item_start,
     ITEM_END: Dispatcher._item_end,
+    SEVERAL: Dispatcher._several,
 }

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Mapping, Sequence, Tuple
 
 from hypernodes.events.callbacks import PipelineCallback
 
 Path = Tuple[str, ...]
+Calls = Mapping[str, Sequence[Callable[..., None]]]
+"""The name of each hook → the methods that override it."""
 
-NODES, INPUTS, OUTPUTS, NESTED, MAPS, ITEM_STARTS, ITEM_ENDS = (1 << number for number in range(7))
-"""Starts and ends of nodes, with their inputs, with their outputs; those of nested pipelines, of maps, and of items."""
+NODE_STARTS, NODE_ENDS, NODE_ERRORS, INPUTS, OUTPUTS, NESTED, MAPS, ITEM_STARTS, ITEM_ENDS = (1 << n for n in range(9))
+"""Starts, ends and errors of nodes, with their inputs, with their outputs; starts and ends of nested pipelines, of maps
+and of items."""
 
+NODES = NODE_STARTS | NODE_ENDS | NODE_ERRORS
 ITEMS = ITEM_STARTS | ITEM_ENDS
 
 _MADE_OF: Dict[str, int] = {
-    "on_node_start": NODES | INPUTS,
-    "on_node_end": NODES | OUTPUTS,
-    "on_error": NODES,
+    "on_node_start": NODE_STARTS | INPUTS,
+    "on_node_end": NODE_ENDS | OUTPUTS,
+    "on_error": NODE_ERRORS,
     # An inlined pipeline has no step of its own: its nodes and maps are counted.
-    "on_nested_pipeline_start": NESTED | NODES | MAPS,
-    "on_nested_pipeline_end": NESTED | NODES | MAPS,
+    "on_nested_pipeline_start": NESTED | NODE_STARTS | NODE_ENDS | MAPS,
+    "on_nested_pipeline_end": NESTED | NODE_STARTS | NODE_ENDS | MAPS,
     "on_map_start": MAPS,
     "on_map_end": MAPS,
     "on_map_item_start": ITEM_STARTS,
     "on_map_item_end": ITEM_ENDS,
 }
+
+HOOKS = ("on_pipeline_start", "on_pipeline_end", *_MADE_OF)
 
 
 def overrides(callback: PipelineCallback, hook: str) -> bool:
@@ -64,13 +70,14 @@ class Listeners:
         self._callbacks = callbacks
         self._others = others
         self.heard = heard_by([*others, *[each for found in callbacks.values() for each in found]])
-        self._calls: Dict[Tuple[Path, str], Sequence[Callable[..., None]]] = {}
+        self._calls: Dict[Path, Calls] = {}
 
-    def of(self, path: Path, hook: str) -> Sequence[Callable[..., None]]:
+    def of(self, path: Path) -> Calls:
         """Return what to call when something happens in a pipeline."""
-        found = self._calls.get((path, hook))
+        found = self._calls.get(path)
         if found is None:
             callbacks = self._callbacks.get(path, self._others)
-            calls: Sequence[Any] = [getattr(each, hook) for each in callbacks if overrides(each, hook)]
-            found = self._calls[path, hook] = calls
+            found = self._calls[path] = {
+                hook: [getattr(each, hook) for each in callbacks if overrides(each, hook)] for hook in HOOKS
+            }
         return found

@@ -84,8 +84,7 @@ class Layers:
         if self.item_ends:
             scope: Scope = slots[-1]
             if scope.sink is not None:
-                now = perf_counter()
-                scope.sink(Event(ITEM_END, scope.frame, scope.path, (), "", now - scope.started, now))
+                scope.sink(Event(ITEM_END, scope.frame, scope.path, (), "", None, perf_counter(), "", scope.started))
 
     def _tell_start(self, scope: Scope) -> None:
         scope.started = perf_counter()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+from time import perf_counter
 from typing import Any, Awaitable, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
-from hypernodes.events.event import NESTED_END, NESTED_START, NODE_END, NODE_ERROR, NODE_START
-from hypernodes.events.hooks import INPUTS, NESTED, OUTPUTS
+from hypernodes.events.event import NESTED_END, NESTED_START, NODE_END, NODE_ERROR, NODE_START, Event
+from hypernodes.events.hooks import INPUTS, NESTED, NODE_ENDS, NODE_ERRORS, NODE_STARTS, OUTPUTS
 from hypernodes.lowering.plan import Hosted, MapStep, Plan, Step
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.locate import scope_of
@@ -21,36 +22,76 @@ Instruction = Callable[[Slots], Any]
 Awaited = Callable[[Slots], Awaitable[None]]
 
 
+class _Told:
+    """Makes the events of one step: those that are heard, and what of its values the hooks get."""
+
+    def __init__(self, step: Step, heard: int) -> None:
+        self._where = scope_of(step), step.name
+        self._output = step.outputs[0] if step.outputs else ""
+        self._inputs = _captured([(a.parameter, a.slot) for a in step.arguments] if heard & INPUTS else [])
+        self._outputs = _captured(list(zip(step.outputs, step.results)) if heard & OUTPUTS else [])
+        self._starts, self._ends, self._errors = heard & NODE_STARTS, heard & NODE_ENDS, heard & NODE_ERRORS
+
+    def started(self, slots: Slots) -> float:
+        """Tell that it starts; return when that was."""
+        began = perf_counter()
+        if self._starts:
+            scope: Scope = slots[-1]
+            if scope.sink is not None:
+                path, name = self._where
+                told = self._inputs(slots)
+                scope.sink(Event(NODE_START, scope.frame, scope.path, path, name, told, began, self._output, began))
+        return began
+
+    def ended(self, slots: Slots, began: float) -> None:
+        """Tell that it has ended."""
+        if self._ends:
+            scope: Scope = slots[-1]
+            if scope.sink is not None:
+                path, name = self._where
+                told = self._outputs(slots)
+                now = perf_counter()
+                scope.sink(Event(NODE_END, scope.frame, scope.path, path, name, told, now, self._output, began))
+
+    def failed(self, slots: Slots, error: BaseException, began: float) -> None:
+        """Tell what it has raised."""
+        if self._errors:
+            scope: Scope = slots[-1]
+            if scope.sink is not None:
+                path, name = self._where
+                now = perf_counter()
+                scope.sink(Event(NODE_ERROR, scope.frame, scope.path, path, name, error, now, self._output, began))
+
+
 def told(step: Step, run: Instruction, heard: int) -> Instruction:
     """Return a call that tells when it begins and ends, with its inputs and outputs where these are `heard`."""
-    inputs, outputs = _inputs(step, heard), _outputs(step, heard)
+    tell = _Told(step, heard)
+    started, ended = tell.started, tell.ended
 
     def observed(slots: Slots) -> None:
-        scope: Scope = slots[-1]
-        scope.tell(NODE_START, step, inputs(slots))
+        began = started(slots)
         try:
             run(slots)
         except BaseException as error:
-            scope.tell(NODE_ERROR, step, error)
+            tell.failed(slots, error, began)
             raise
-        scope.tell(NODE_END, step, outputs(slots))
+        ended(slots, began)
 
     return observed
 
 
 def told_coroutine(step: Step, run: Awaited, heard: int) -> Awaited:
     """Do that for a coroutine."""
-    inputs, outputs = _inputs(step, heard), _outputs(step, heard)
+    tell = _Told(step, heard)
 
     async def observed(slots: Slots) -> None:
-        scope: Scope = slots[-1]
-        scope.tell(NODE_START, step, inputs(slots))
+        began = tell.started(slots)
         try:
             await run(slots)
         except BaseException as error:
-            scope.tell(NODE_ERROR, step, error)
+            tell.failed(slots, error, began)
             raise
-        scope.tell(NODE_END, step, outputs(slots))
+        tell.ended(slots, began)
 
     return observed
 
@@ -108,14 +149,6 @@ def _count(plan: Plan, maps: Tuple[str, ...], found: Dict[Tuple[str, ...], Dict[
                 counts[path[:length]] = counts.get(path[:length], 0) + 1
             if isinstance(step, MapStep):
                 _count(step.body, (*maps, map_key(step)), found)
-
-
-def _inputs(step: Step, heard: int) -> Callable[[Slots], Dict[str, Any]]:
-    return _captured([(argument.parameter, argument.slot) for argument in step.arguments] if heard & INPUTS else [])
-
-
-def _outputs(step: Step, heard: int) -> Callable[[Slots], Dict[str, Any]]:
-    return _captured(list(zip(step.outputs, step.results)) if heard & OUTPUTS else [])
 
 
 def _captured(pairs: Sequence[Tuple[str, int]]) -> Callable[[Slots], Dict[str, Any]]:

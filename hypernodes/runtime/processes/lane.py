@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Se
 
 from hypernodes.errors import NodeTimeoutError, WorkerDiedError, WorkerStartError
 from hypernodes.errors.notes import add_note, said, short
+from hypernodes.events.event import Event
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
 from hypernodes.pickling.exceptions import received
 from hypernodes.pickling.modules import look
@@ -236,8 +237,7 @@ class ProcessLane:
                     if unread:
                         add_note(error, work.reading())
                 if header.has_events and self._events is not None:
-                    for event in events_of(parts[2]):
-                        self._events(event)
+                    self._events(Event.of_several(events_of(parts[2])))
             except BaseException as raised:
                 # By a hook, or by results that cannot be read back.
                 if error is None:

@@ -7,7 +7,10 @@ looking at, and no reason to fail.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import msgspec
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.errors.location import Location, Note
@@ -69,13 +72,13 @@ def packed_results(results: List[Any], program: Program, place: Place, apart: bo
 def packed_events(events: Sequence[Event]) -> bytes:
     """Return events as bytes, whatever they tell of."""
     told = []
-    for event in events:
+    for event in chain.from_iterable([event.each for event in events]):
         payload = event.payload
         if event.kind == NODE_ERROR:
             payload = portable(payload)
         elif event.kind in (NODE_START, NODE_END):
             payload = {name: _sent(value) for name, value in payload.items()}
-        told.append((event.kind, event.frame, event.path, event.scope, event.name, payload, event.time, event.output))
+        told.append((*msgspec.structs.astuple(event)[:5], payload, event.time, event.output, event.began))
     return dumps(told, "what a callback is told")
 
 

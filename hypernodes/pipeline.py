@@ -126,12 +126,26 @@ class Pipeline(Running):
         name : str, optional
             What the node is called; the pipeline's name by default.
 
+        Returns
+        -------
+        PipelineNode
+            To be put among the nodes of other pipelines, any number of them. Its outputs are those of this pipeline,
+            with `map_over` a list for each, as long as there are items. Backend, cache and callbacks stay this
+            pipeline's own where it has any, and are the outer one's where it has none.
+
         Raises
         ------
         UnknownNameError
             For a mapping from or to a name that this pipeline does not have.
         OptionError
-            For two outer names that lead to one input, or two outputs that would have one name.
+            For two outer names that lead to one input, two outputs that would have one name, or a `map_mode` there is
+            not.
+
+        Examples
+        --------
+        >>> inner = Pipeline(nodes=[node(output_name="size")(len_of)], name="inner")  # doctest: +SKIP
+        >>> Pipeline(nodes=[inner.as_node(input_mapping={"texts": "text"}, map_over="texts")])  # doctest: +SKIP
+        <Pipeline pipeline(texts) as size>
         """
         return PipelineNode(self, input_mapping, output_mapping, map_over, map_mode, name or self.name)
 

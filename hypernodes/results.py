@@ -43,10 +43,15 @@ class RunResult(Dict[str, Any]):
     def retry(self) -> RunResult:
         """Run again what failed, and what depends on it, with the other outputs as they are.
 
+        Returns
+        -------
+        RunResult
+            With the same outputs; what failed again is a failure in it. Itself when nothing failed.
+
         Raises
         ------
         RetryError
-            When something failed and this result was unpickled or copied.
+            When something failed and this result was unpickled or copied, or an input of it can be read only once.
         """
         return _known(self._again).now(self) if self.failures else self
 
@@ -110,19 +115,32 @@ class MapResult(Dict[str, List[Any]]):
         return sorted(found)
 
     def ok(self) -> MapResult:
-        """Return the items without any failure, as a result of their own; `index` says which they are."""
+        """Return the items without any failure in their outputs, as a result of their own.
+
+        Returns
+        -------
+        MapResult
+            Of as many items as have none, in their order; `index` says which they are. It cannot be retried: nothing
+            in it failed.
+        """
         failed = set(self.failed_rows())
         kept = [number for number in range(self.length) if number not in failed]
         columns = {name: [column[number] for number in kept] for name, column in self.items()}
         return MapResult(columns, len(kept), [self.index[number] for number in kept])
 
     def retry(self) -> MapResult:
-        """Run the items that failed again, and return a result with theirs in the place of the failures.
+        """Run the items that failed again, by themselves, with the inputs they had.
+
+        Returns
+        -------
+        MapResult
+            Of all `length` items, theirs in the place of the failures; what failed again is a failure in it, of the
+            same item. Itself when nothing failed.
 
         Raises
         ------
         RetryError
-            When something failed and this result was unpickled or copied.
+            When something failed and this result was unpickled or copied, or an input of it can be read only once.
         """
         return _known(self._again).now(self) if self.failed_rows() else self
 

@@ -13,7 +13,16 @@ from hypernodes.errors.base import HyperNodesError, did_you_mean, listed
 class MissingInputError(HyperNodesError, TypeError):
     """Parameters that no input, default or node provides.
 
-    The first of them is `parameter` of `node` in `pipeline`; `missing` has pipeline, node and name of each.
+    Attributes
+    ----------
+    pipeline, node, parameter : str
+        The first of them, and who needs it.
+    provided : tuple of str
+        The names that were provided.
+    item : str
+        Which item of a map it was, in words; empty outside of maps that spread their items.
+    missing : tuple of (str, str, str)
+        Pipeline, node and parameter of each.
     """
 
     pipeline: str
@@ -43,7 +52,21 @@ class MissingInputError(HyperNodesError, TypeError):
 
 @attrs.define(eq=False)
 class UnknownNameError(HyperNodesError, ValueError):
-    """A name that the pipeline does not have: an input, an output or a `map_over`; `role` says which."""
+    """A name that the pipeline does not have: an input, an output or a `map_over`.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    role : str
+        What the name was given for, such as ``'output'``.
+    given : str
+        The name.
+    known : tuple of str
+        The names that it could have been.
+    item : str
+        Which item of a map it was, in words; empty outside of maps that spread their items.
+    """
 
     pipeline: str
     role: str
@@ -62,7 +85,19 @@ class UnknownNameError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class MapInputError(HyperNodesError, TypeError):
-    """A value that cannot be mapped over."""
+    """A value that cannot be mapped over.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    parameter : str
+        The input whose value it is.
+    given : str
+        What the value is, in words.
+    fix : str
+        What to do about it.
+    """
 
     pipeline: str
     parameter: str
@@ -77,7 +112,15 @@ class MapInputError(HyperNodesError, TypeError):
 
 @attrs.define(eq=False)
 class MapLengthError(HyperNodesError, ValueError):
-    """Mapped values of different lengths under ``map_mode="zip"``."""
+    """Mapped values of different lengths under ``map_mode="zip"``.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    lengths : mapping of str to int
+        Input → how many items it has.
+    """
 
     pipeline: str
     lengths: Mapping[str, int]
@@ -110,7 +153,17 @@ class StreamLengthError(MapLengthError):
 
 @attrs.define(eq=False)
 class ReadOnceError(HyperNodesError, TypeError):
-    """A value that can be read once, has several readers or is mapped over, and cannot be listed for them."""
+    """A value that can be read once, has several readers or is mapped over, and cannot be listed for them.
+
+    Attributes
+    ----------
+    subject : str
+        What it is the value of, worded for a person.
+    given : str
+        What the value is, in words.
+    fix : str
+        What to do about it.
+    """
 
     subject: str
     given: str
@@ -123,7 +176,17 @@ class ReadOnceError(HyperNodesError, TypeError):
 
 @attrs.define(eq=False)
 class PlanInputsError(HyperNodesError, TypeError):
-    """Inputs other than those a plan was made for."""
+    """Inputs other than those a plan was made for.
+
+    Attributes
+    ----------
+    plan : str
+        The name of the pipeline that the plan is of.
+    made_for : tuple of str
+        The names it was made for.
+    given : tuple of str
+        The names it was given.
+    """
 
     plan: str
     made_for: Tuple[str, ...]
@@ -139,7 +202,15 @@ class PlanInputsError(HyperNodesError, TypeError):
 
 @attrs.define(eq=False)
 class PlanVersionError(HyperNodesError, ValueError):
-    """A plan dumped in a version of the schema that this package does not know; `given` is the text of that version."""
+    """A plan dumped in a version of the schema that this package does not know.
+
+    Attributes
+    ----------
+    given : str
+        That version, as it stands in the text.
+    known : int
+        The version that this package reads.
+    """
 
     given: str
     known: int

@@ -13,8 +13,10 @@ from typing import Iterable
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'tokens'?"`` for the nearest known name, or an empty string when none is near."""
-    close = difflib.get_close_matches(given, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    # Case is what people mix up most, and all that a short name may have in common with the right one.
+    names = {name.casefold(): name for name in reversed(list(known))}
+    close = difflib.get_close_matches(given.casefold(), list(names), n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def listed(names: Iterable[str]) -> str:

@@ -11,7 +11,17 @@ from hypernodes.errors.base import HyperNodesError
 
 @attrs.define(eq=False)
 class OptionError(HyperNodesError, ValueError):
-    """An option that cannot mean anything: a mode, a number of workers, an executor."""
+    """An option that cannot mean anything: a mode, a number of workers, an executor.
+
+    Attributes
+    ----------
+    option : str
+        The name of the option.
+    given : str
+        Its value, as `repr` shows it.
+    fix : str
+        What to do about it.
+    """
 
     option: str
     given: str
@@ -23,7 +33,17 @@ class OptionError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class NodeDefinitionError(HyperNodesError, TypeError):
-    """A function, or the way it was decorated, that cannot become a node."""
+    """A function, or the way it was decorated, that cannot become a node.
+
+    Attributes
+    ----------
+    node : str
+        The name of the node.
+    problem : str
+        What is wrong, to be read after the name.
+    fix : str
+        What to do about it.
+    """
 
     node: str
     problem: str
@@ -35,7 +55,17 @@ class NodeDefinitionError(HyperNodesError, TypeError):
 
 @attrs.define(eq=False)
 class PipelineDefinitionError(HyperNodesError, ValueError):
-    """Nodes that do not make a pipeline: none at all, or something among them that is no node."""
+    """Nodes that do not make a pipeline: none at all, or something among them that is no node.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    problem : str
+        What is wrong, to be read after the name.
+    fix : str
+        What to do about it.
+    """
 
     pipeline: str
     problem: str
@@ -47,7 +77,21 @@ class PipelineDefinitionError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class DuplicateOutputError(HyperNodesError, ValueError):
-    """Two nodes of one pipeline that define the same output; `collisions` has each output, and both of its nodes."""
+    """Two nodes of one pipeline that define the same output.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    output : str
+        The first output that is defined twice.
+    first : str
+        The node that defines it first, in the order of the nodes.
+    second : str
+        The other.
+    collisions : tuple of (str, str, str)
+        Each output that is defined twice, and both of its nodes.
+    """
 
     pipeline: str
     output: str
@@ -67,7 +111,15 @@ class DuplicateOutputError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class CycleError(HyperNodesError, ValueError):
-    """Nodes that wait for each other; `path` starts and ends with the same node."""
+    """Nodes that wait for each other.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    path : tuple of str
+        Names of the nodes, each of which waits for the one before it; the first is the last as well.
+    """
 
     pipeline: str
     path: Tuple[str, ...]
@@ -81,7 +133,27 @@ class CycleError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class TypeMismatchError(HyperNodesError, TypeError):
-    """A value whose declared type is not what a reader of it declares; `hint` is a fix that fits this very pair."""
+    """A value whose declared type is not what a reader of it declares.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    value : str
+        The name of the value.
+    producer : str
+        The node that makes it.
+    produced : str
+        The type that this one declares, as Python writes it.
+    consumer : str
+        The node that reads it.
+    parameter : str
+        By which parameter it does.
+    wanted : str
+        The type that this declares.
+    hint : str
+        A fix that fits this very pair; empty when there is none.
+    """
 
     pipeline: str
     value: str
@@ -128,7 +200,19 @@ class ReaderMismatchError(TypeMismatchError):
 
 @attrs.define(eq=False)
 class PlacementError(HyperNodesError, ValueError):
-    """A node that cannot do, where it would run, what was asked of it."""
+    """A node that cannot do, where it would run, what was asked of it.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline.
+    node : str
+        The name of the node.
+    problem : str
+        What is wrong, to be read after the name.
+    fix : str
+        What to do about it.
+    """
 
     pipeline: str
     node: str

@@ -11,7 +11,17 @@ from hypernodes.errors.base import HyperNodesError
 
 @attrs.define(eq=False)
 class OutputCountError(HyperNodesError, ValueError):
-    """A node with several output names whose function did not return a tuple of that length."""
+    """A node with several output names whose function did not return a tuple of that length.
+
+    Attributes
+    ----------
+    node : str
+        The name of the node.
+    outputs : tuple of str
+        The names of its outputs.
+    given : str
+        What it returned instead, in words.
+    """
 
     node: str
     outputs: Tuple[str, ...]
@@ -26,7 +36,15 @@ class OutputCountError(HyperNodesError, ValueError):
 
 @attrs.define(eq=False)
 class NodeTimeoutError(HyperNodesError, TimeoutError):
-    """A call of a node that took longer than its `timeout`, in seconds; it was cancelled, or its process killed."""
+    """A call of a node that took longer than its `timeout`; it was cancelled, or its process killed.
+
+    Attributes
+    ----------
+    node : str
+        The name of the node.
+    seconds : float
+        Its timeout.
+    """
 
     node: str
     seconds: float
@@ -37,7 +55,15 @@ class NodeTimeoutError(HyperNodesError, TimeoutError):
 
 @attrs.define(eq=False)
 class RetryError(HyperNodesError, RuntimeError):
-    """A result with failures in it that nothing can run again."""
+    """A result with failures in it that nothing can run again.
+
+    Attributes
+    ----------
+    problem : str
+        Why not, in words.
+    fix : str
+        What to do about it.
+    """
 
     problem: str
     fix: str
@@ -48,7 +74,13 @@ class RetryError(HyperNodesError, RuntimeError):
 
 @attrs.define(eq=False)
 class ClosedError(HyperNodesError, RuntimeError):
-    """Work for a backend that has been closed."""
+    """Work for a backend that has been closed.
+
+    Attributes
+    ----------
+    what : str
+        What is closed, worded for a person.
+    """
 
     what: str
 

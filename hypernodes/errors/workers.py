@@ -13,10 +13,18 @@ from hypernodes.errors.base import HyperNodesError, listed
 
 @attrs.define(eq=False)
 class NotPicklableError(HyperNodesError, TypeError):
-    """Something that has to cross to another process and cannot: the path leads from `subject` to the culprit.
+    """Something that has to cross to another process and cannot.
 
-    `subject` is worded for a person (``"node 'fetch'"``, ``"input 'client'"``); `path` holds the steps from there,
-    such as ``("closure variable 'client'", "attribute '_lock'")``; `cause` is the type and text of the pickling fault.
+    Attributes
+    ----------
+    subject : str
+        What has to, worded for a person: ``"node 'fetch'"``, ``"input 'client'"``.
+    path : tuple of str
+        The steps from there to the culprit: ``("closure variable 'client'", "attribute '_lock'")``.
+    cause : str
+        Type and text of the pickling fault.
+    fix : str
+        What to do about it.
     """
 
     subject: str
@@ -38,7 +46,13 @@ class NotPicklableError(HyperNodesError, TypeError):
 
 @attrs.define(eq=False)
 class ChangedModuleError(HyperNodesError, RuntimeError):
-    """Worker processes that would run other code than this program: `modules` were edited while a run started."""
+    """Worker processes that would run other code than this program.
+
+    Attributes
+    ----------
+    modules : tuple of str
+        Names of modules that were edited while a run started.
+    """
 
     modules: Tuple[str, ...]
 
@@ -53,8 +67,18 @@ class ChangedModuleError(HyperNodesError, RuntimeError):
 class WorkerDiedError(HyperNodesError, RuntimeError):
     """A worker process that ended while it ran a node.
 
-    `exitcode` is the process's exit status, negative for a signal (as in `subprocess`), None when it is unknown.
-    `losses` counts the workers that died with this work.
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline, or the path of a nested one.
+    nodes : tuple of str
+        Names of the nodes of the bundle that ran, one of which it was.
+    items : str
+        Which item it was, or one of which, in words; empty outside of maps.
+    exitcode : int or None
+        The exit status, negative for a signal (as in `subprocess`), None when it is unknown.
+    losses : int
+        How many workers died with this work.
     """
 
     pipeline: str
@@ -83,8 +107,14 @@ class WorkerDiedError(HyperNodesError, RuntimeError):
 class WorkerStartError(HyperNodesError, RuntimeError):
     """A worker process that ended before it could take anything; no node is to blame, and none was run in it.
 
-    `command` is what was started, `exitcode` its exit status, negative for a signal, None when there was no process or
-    it is unknown; `reason` is what it said, or what the system did.
+    Attributes
+    ----------
+    command : tuple of str
+        What was started.
+    exitcode : int or None
+        Its exit status, negative for a signal; None when there was no process, or it is unknown.
+    reason : str
+        What it said, or what the system did.
     """
 
     command: Tuple[str, ...]
@@ -107,8 +137,13 @@ class WorkerStartError(HyperNodesError, RuntimeError):
 class NestedWorkersError(HyperNodesError, RuntimeError):
     """Workers asked for where each of them would ask for workers again, without end.
 
-    By the code of a `module` (in `file`) that a worker process imports; with no module, by an object that one reads, or
-    when `depth` is not 0, so many levels of pools within pools.
+    Attributes
+    ----------
+    module, file : str
+        The module, imported by a worker process, whose code asked for them, and where it is; empty when an object did
+        while it was read there, or when it is the `depth`.
+    depth : int
+        How many levels of pools are within each other; 0 when that is not what is wrong.
     """
 
     module: str

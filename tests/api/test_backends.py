@@ -90,7 +90,7 @@ def test_what_is_no_backend_is_refused(wrong):
 def test_a_request_that_does_not_fit_is_refused_by_compile():
     pipeline = Pipeline(nodes=[first], backend=Recording())
     with pytest.raises(UnknownNameError, match="did you mean 'x'"):
-        pipeline.run({"xx": 1})
+        pipeline.run({"X": 1})
 
 
 # -- the operation of a nested pipeline that another backend runs ------------------------------------------------------

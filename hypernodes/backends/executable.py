@@ -133,7 +133,11 @@ class LocalExecutable:
                     slots[0].close()
             if failed is None:
                 return self._outputs(slots) if self._blank else dict(zip(self._names, self._pick(slots)))
-            raise located(failed, steps_of(self.plan), slots, Location((self.plan.name,), within=within))
+            try:
+                raise located(failed, steps_of(self.plan), slots, Location((self.plan.name,), within=within))
+            finally:
+                # This frame will be in its traceback, and would refer to it by this.
+                failed = None
         opened = self._open(inputs, slots, self._here)
         opened.subscriber.begin()
         try:
@@ -280,6 +284,8 @@ class LocalExecutable:
             else:
                 errors.append(located_task(task, fault, within))
         first, others = errors[0], [error for error in errors[1:] if not isinstance(error, asyncio.CancelledError)]
+        # Who raises the first has these in a frame, which would refer to the exception that refers to the frame.
+        failures.clear()
         for other in others:
             if other is not first:
                 add_note(first, f"also failed: {type(other).__name__}: {short(said(other))}")

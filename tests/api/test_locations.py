@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import traceback
 
 import pytest
 from graphs import LOCAL_PAIRS, PAIRS, ids
@@ -156,3 +157,39 @@ def test_a_run_within_a_node_learns_where_that_is():
     assert move_notes(error, Location(("outer",), "as_node", (7,)))
     assert notes_of(error) == ["node 'n' of pipeline 'outer.as_node.q', item 7.1"]
     assert not move_notes(error, Location(("another",), "node")), "it is where it is"
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if "parallel" not in pair], ids=ids)
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "returned", "nested"])
+def test_a_traceback_leads_from_the_call_to_the_function(kind, pair, backends):
+    """What lies between is ours, differs between modes, and tells a reader nothing."""
+
+    def helper(x):
+        raise ValueError(x)
+
+    def plain(x):
+        return helper(x)
+
+    async def coroutine(x):
+        await asyncio.sleep(0)
+        return helper(x)
+
+    def returned(x):
+        return coroutine(x)
+
+    inner = Pipeline(nodes=[node("y")(plain)], name="inner")
+
+    def nested(x):
+        return inner.run({"x": x})["y"]
+
+    functions = {"plain": plain, "coroutine": coroutine, "returned": returned, "nested": nested}
+    pipeline = Pipeline(nodes=[node("z")(functions[kind]), node("end")(lambda z: z)], backend=backends(pair))
+    shown = {"returned": ["coroutine", "helper"], "nested": ["nested", "plain", "helper"]}.get(kind, [kind, "helper"])
+    for call in (lambda: pipeline.run({"x": 1}), lambda: pipeline.map({"x": [1, 2]}, "x")):
+        with pytest.raises(ValueError, match="1") as caught:
+            call()
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        names = [frame.name for frame in frames if frame.filename == __file__][2:]
+        assert names == shown
+        between = [frame.name for frame in frames if frame.filename != __file__]
+        assert set(between) <= {"run", "map", "_closed"}

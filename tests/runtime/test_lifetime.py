@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import weakref
 
@@ -76,3 +77,44 @@ def test_a_step_of_two_arguments_lets_go_of_those_it_is_the_last_to_read(last, u
     kept = [f"end_{name}" for name in "ab" if name not in last]
     found = Pipeline(nodes=nodes).run(inputs={"x": 1}, output_name=["alive", *kept])
     assert found["alive"] == [name for name in "ab" if name not in last]
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if "parallel" not in pair], ids=ids)
+@pytest.mark.parametrize("way", WAYS)
+def test_values_of_a_run_that_fails_go_with_its_exception(pair, way, backends, uncollected):
+    """What an exception has in its traceback refers to it no more, or the frames with all results stay in a cycle."""
+    made = []
+
+    def large(x):
+        value = Large()
+        made.append(weakref.ref(value))
+        return value
+
+    def failing(a, x):
+        raise ValueError(x)
+
+    async def awaited(a, x):
+        await asyncio.sleep(0)
+        raise ValueError(x)
+
+    async def outcome(awaitable):
+        # A task of asyncio.run that fails is in such a cycle itself.
+        try:
+            return await awaitable
+        except ValueError:
+            return None
+
+    for last in (failing, awaited):
+        pipeline = Pipeline(nodes=[node("a")(large), node("b")(last)], backend=backends(pair))
+        if way == "arun":
+            assert asyncio.run(outcome(pipeline.arun(inputs={"x": 1}))) is None
+        elif way == "amap":
+            assert asyncio.run(outcome(pipeline.amap(inputs={"x": [1, 2, 3]}, map_over="x"))) is None
+        elif way == "collect":
+            WAYS[way](pipeline)
+        else:
+            with contextlib.suppress(ValueError):
+                WAYS[way](pipeline)
+                raise AssertionError("it should have failed")
+        assert made
+        assert [reference() for reference in made] == [None] * len(made)

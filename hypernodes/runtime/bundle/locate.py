@@ -6,6 +6,7 @@ versions, into the same ``__notes__``.
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hypernodes.errors.location import Location, Note
@@ -50,6 +51,7 @@ def located(error: BaseException, steps: Sequence[PlanStep], slots: Slots, frame
     """
     if type(error) is not StepFailed:
         return error
+    error.__traceback__ = None  # of frames that refer to it
     for map_step, index, inner in reversed(error.trail):
         frame = frame.below(pipelines_of(map_step), (index,))
         steps, slots = steps_of(map_step.body), inner
@@ -60,7 +62,12 @@ def located(error: BaseException, steps: Sequence[PlanStep], slots: Slots, frame
 
 
 def annotate(error: BaseException, step: PlanStep, slots: Slots, frame: Location) -> None:
-    """Add a note to what a step of a frame raised; one of a run within the step is there, and learns where that was."""
+    """Add a note to what a step of a frame raised; one of a run within the step is there, and learns where that was.
+
+    Its traceback begins in the user's function from now on, in every mode: our frames would say how the function came
+    to be called, and refer to the run, and so to all of its results, as long as somebody keeps the exception.
+    """
+    BaseException.with_traceback(error, _from_the_users(error.__traceback__))
     note = note_of(step, slots, frame)
     if not (isinstance(step, Step) and step.runs_plan and move_notes(error, note.location)):
         add_note(error, note)
@@ -76,6 +83,20 @@ def note_of(step: PlanStep, slots: Slots, frame: Location) -> Note:
         return Note(f"node {step.name!r} of pipeline {{pipeline}}{{, item}}", location, f", inputs {values or 'none'}")
     axes = ", ".join(axis.parameter for axis in step.axes) if isinstance(step, MapStep) else ""
     return Note(f"map {step.name!r} over {axes} in pipeline {{pipeline}}{{, item}}", location)
+
+
+_OURS = frozenset(("hypernodes", "asyncio", "concurrent", "threading"))
+"""Packages whose frames lead from a run to a function of the user's."""
+
+
+def _from_the_users(traceback: Optional[TracebackType]) -> Optional[TracebackType]:
+    while traceback is not None and _package(traceback) in _OURS:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _package(traceback: TracebackType) -> str:
+    return str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def pipelines_of(step: MapStep) -> Tuple[str, ...]:

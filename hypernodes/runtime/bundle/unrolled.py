@@ -88,7 +88,7 @@ def _loop(shape: Tuple[Tuple[bool, bool], ...], apart: bool) -> Loop:
     ]
     source = "\n".join(lines) + "\n"
     name = f"<hypernodes: a chain of {len(shape)} calls, kind {_loop.cache_info().misses}>"
-    names: Dict[str, Any] = {"Coroutine": CoroutineType, "Stopped": Stopped, "settled": settled}
+    names: Dict[str, Any] = {"__name__": __name__, "Coroutine": CoroutineType, "Stopped": Stopped, "settled": settled}
     exec(compile(source, name, "exec"), names)
     linecache.cache[name] = len(source), None, source.splitlines(True), name
     loop: Loop = names["loop"]

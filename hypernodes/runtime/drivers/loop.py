@@ -11,7 +11,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
 
-from hypernodes.lowering.plan import LOOP
+from hypernodes.lowering.plan import LOOP, PlanStep
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
 from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, put
@@ -221,9 +221,14 @@ async def _awaited(task: Task, run: Run) -> Outcome:
         for step in linked.codes[bundle]:
             await InContext(step(slots), own)
         return DONE if chunk is None else Outcome(results=row_results(chunk, slots, run), completed=1)
-    except BaseException as raised:
-        error = raised
-        if slots and type(raised) is not StepFailed:
-            step = linked.plan.bundles[bundle].steps[0]
-            error = StepFailed(step.results[0] if step.results else 0, raised)
-        return Outcome(error if chunk is None else row_failed(chunk, chunk.start, slots, error))
+    except BaseException as error:
+        # In no variable that stays: the frames of its traceback lead back to this one.
+        step = linked.plan.bundles[bundle].steps[0] if slots else None
+        return Outcome(_failed(error, step, chunk, slots))
+
+
+def _failed(error: BaseException, step: Optional[PlanStep], chunk: Optional[Chunk], slots: Slots) -> BaseException:
+    """Return the failure of a step as that of its task; without a step its row could not be read."""
+    if step is not None and type(error) is not StepFailed:
+        error = StepFailed(step.results[0] if step.results else 0, error)
+    return error if chunk is None else row_failed(chunk, chunk.start, slots, error)

@@ -83,7 +83,6 @@ def _run_rows(chunk: Chunk, run: Run) -> Outcome:
     code, copied = chunk.map_run.linked.codes[0], run.context.copy
     results: List[Any] = []
     completed, slots = 0, []  # type: int, Slots
-    error: Optional[BaseException] = None
     started = time.perf_counter()
     try:
         for row in _rows(chunk, run):
@@ -92,9 +91,11 @@ def _run_rows(chunk: Chunk, run: Run) -> Outcome:
             copied().run(execute, code, slots)
             results += row_results(chunk, slots, run)
             completed += 1
-    except BaseException as raised:
-        error = row_failed(chunk, chunk.start + completed, slots, raised)
-    return Outcome(error, None, results, completed, time.perf_counter() - started)
+    except BaseException as error:
+        # In no variable that stays: the frames of its traceback lead back to this one.
+        seconds = time.perf_counter() - started
+        return Outcome(row_failed(chunk, chunk.start + completed, slots, error), None, results, completed, seconds)
+    return Outcome(None, None, results, completed, time.perf_counter() - started)
 
 
 def _rows(chunk: Chunk, run: Run) -> Iterator[Tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from hypernodes.errors import ClosedError, OptionError, PlacementError, did_you_
 from hypernodes.events.hooks import Listeners
 from hypernodes.events.subscriber import AtOnce
 from hypernodes.ir.graph import Graph
-from hypernodes.lowering import lower
+from hypernodes.lowering import lower, seal
 from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 from hypernodes.request import Request
 from hypernodes.runtime.bundle.layers import Layers
@@ -130,7 +130,7 @@ class LocalBackend(Backend):
         """Return what runs one kind of run of a graph; see `Backend.compile`."""
         with collection.paused():
             demand = demanded(graph, request, self)
-            plan = lower(demand.graph, self._options)
+            plan = seal(lower(demand.graph, self._options))
             self._check(plan)
             return LocalExecutable(plan, self._lend, listeners, demand.provided, request.collects)
 

@@ -13,6 +13,7 @@ from hypernodes.lowering import concurrent, parallel, sequential
 from hypernodes.lowering.assemble import assemble
 from hypernodes.lowering.fuse import Group, Placed
 from hypernodes.lowering.inline import inline
+from hypernodes.lowering.parallel import seal
 from hypernodes.lowering.placement import Placing, pins, place_call, place_frame
 from hypernodes.lowering.plan import FRAMES, INLINE, PROCESS, Bundle, Hosted, Options, Plan
 from hypernodes.lowering.prune import prune
@@ -32,8 +33,14 @@ def specialise(graph: Graph, provided: AbstractSet[str], asked: Sequence[str]) -
     return prune(inline(graph), provided, asked)
 
 
-def lower(graph: Graph, options: Options, depth: int = 0, outside: AbstractSet[str] = NOBODY) -> Plan:
-    """Return the plan of one frame of `graph`, and of the frames of its maps.
+def lower(
+    graph: Graph,
+    options: Options,
+    depth: int = 0,
+    outside: AbstractSet[str] = NOBODY,
+    cuts: AbstractSet[str] = NOBODY,
+) -> Plan:
+    """Return the plan of one frame of `graph`, and of the frames of its maps; what goes to processes is to be sealed.
 
     Parameters
     ----------
@@ -45,21 +52,24 @@ def lower(graph: Graph, options: Options, depth: int = 0, outside: AbstractSet[s
         How many maps enclose the frame.
     outside : set of str
         Outputs of the graph that have several readers.
+    cuts : set of str
+        Names of values, of this frame or of those of its maps, behind whose operation a bundle ends: there somebody may
+        look whether the next one has to run.
 
     Raises
     ------
-    NotPicklableError
-        When something has to cross to a worker process and cannot.
     PlacementError
         When a node's timeout could not be kept where it would run.
     """
     placing = place_frame(options, depth, bool(pins(graph)))
     if placing.hosted:
         return _hosted(graph, options, depth, placing, outside)
-    return _frame(graph, options, depth, placing, outside)
+    return _frame(graph, options, depth, placing, outside, cuts)
 
 
-def _frame(graph: Graph, options: Options, depth: int, placing: Placing, outside: AbstractSet[str]) -> Plan:
+def _frame(
+    graph: Graph, options: Options, depth: int, placing: Placing, outside: AbstractSet[str], cuts: AbstractSet[str]
+) -> Plan:
     width = map_width(options.items, options.max_workers, depth)
     # A map whose items run one at a time, node by node, where this frame runs, needs no frames of its own: it is a loop
     # within a bundle. An outermost map in another mode leaves the caller's thread, be it for a single worker; and no
@@ -78,13 +88,15 @@ def _frame(graph: Graph, options: Options, depth: int, placing: Placing, outside
     def body(operation: MapOver, again: AbstractSet[str]) -> Tuple[Plan, Width]:
         if is_loop(operation):
             inner = evolve(options, items="sequential")
-            return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1), again), width
-        return lower(operation.graph, options, depth + 1, again), width
+            return _frame(operation.graph, inner, depth + 1, place_frame(inner, depth + 1), again, NOBODY), width
+        return lower(operation.graph, options, depth + 1, again, cuts), width
 
-    placed = [(operation, *place(operation)) for operation in graph.operations]
+    def is_cut(operation: Operation) -> bool:
+        return bool(cuts) and not cuts.isdisjoint([value.name for value in operation.results])
+
+    placed = [Placed(operation, *place(operation), is_cut(operation)) for operation in graph.operations]
     groups = TARGETS[placing.grouping](placed)
-    plan = assemble(graph, options, depth, groups, placing.grouping == "sequential", body, outside)
-    return parallel.seal(plan)
+    return assemble(graph, options, depth, groups, placing.grouping == "sequential", body, outside)
 
 
 def _hosted(graph: Graph, options: Options, depth: int, placing: Placing, outside: AbstractSet[str]) -> Plan:
@@ -94,8 +106,7 @@ def _hosted(graph: Graph, options: Options, depth: int, placing: Placing, outsid
     exports = tuple([slot for slot in inner.outputs if slot not in inner.inputs])
     bundle = Bundle(0, (step,), PROCESS, placing.plain_reason, inner.inputs, exports, rank=max(1, inner.critical_path))
     slots = tuple([evolve(slot, freed_by=None) for slot in inner.slots])
-    plan = Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs, inner.read_again)
-    return parallel.seal(plan)
+    return Plan(graph.name, options, depth, slots, inner.inputs, (bundle,), ((0,),), inner.outputs, inner.read_again)
 
 
-__all__ = ["INLINE", "TARGETS", "lower", "specialise"]
+__all__ = ["INLINE", "TARGETS", "lower", "seal", "specialise"]

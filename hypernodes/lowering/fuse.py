@@ -5,14 +5,20 @@ Operation B joins the chain of A when A is the only operation B reads from and B
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import attrs
 
 from hypernodes.ir.graph import Operation
 
-Placed = Tuple[Operation, str, str]
-"""An operation, its placement and the reason for it."""
+
+class Placed(NamedTuple):
+    """An operation, its placement and the reason for it; a bundle ends behind one that is a `cut`."""
+
+    operation: Operation
+    placement: str
+    reason: str
+    cut: bool = False
 
 
 @attrs.define
@@ -33,7 +39,7 @@ def chains(placed: Sequence[Placed], fusible: Sequence[str]) -> List[Group]:
     producer: Dict[str, int] = {}
     sources: List[List[int]] = []
     readers = [0] * len(placed)
-    for index, (operation, _, _) in enumerate(placed):
+    for index, (operation, *_) in enumerate(placed):
         found = set()
         for use in operation.uses:
             source = producer.get(use.value.name)
@@ -46,9 +52,10 @@ def chains(placed: Sequence[Placed], fusible: Sequence[str]) -> List[Group]:
             producer[value.name] = index
     groups: List[Group] = []
     home: List[Group] = []
-    for index, (_, placement, reason) in enumerate(placed):
+    for index, (_, placement, reason, _) in enumerate(placed):
         found_in = sources[index]
-        if len(found_in) == 1 and placement in fusible and readers[found_in[0]] == 1:
+        joins = len(found_in) == 1 and placement in fusible and readers[found_in[0]] == 1
+        if joins and not placed[found_in[0]].cut:
             before = home[found_in[0]]
             if before.placement == placement:
                 before.members.append(index)

@@ -12,7 +12,19 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.fuse import Group, Placed, chains
-from hypernodes.lowering.plan import PROCESS, Bundle, Hosted, MapStep, Plan, PlanStep, Program, Sealed, Step, calls_in
+from hypernodes.lowering.plan import (
+    FRAMES,
+    PROCESS,
+    Bundle,
+    Hosted,
+    MapStep,
+    Plan,
+    PlanStep,
+    Program,
+    Sealed,
+    Step,
+    calls_in,
+)
 from hypernodes.pickling import dumps
 from hypernodes.pickling.modules import look
 from hypernodes.pickling.outlines import outlined
@@ -25,20 +37,25 @@ def group(placed: Sequence[Placed]) -> List[Group]:
 
 
 def seal(plan: Plan) -> Plan:
-    """Return `plan` with a program for each process bundle, which has been pickled once.
+    """Return `plan` with a program for each process bundle, in the frames of its maps too, which was pickled once.
 
     Raises
     ------
     NotPicklableError
         Naming the node and the path to what cannot be pickled.
     """
-    if all(bundle.placement != PROCESS for bundle in plan.bundles):
-        return plan
-    look()  # a module that was reloaded since the last run goes by name again
-    return evolve(plan, bundles=tuple([_sealed(plan, bundle) for bundle in plan.bundles]))
+    if any(bundle.placement == PROCESS for bundle in plan.bundles):
+        look()  # a module that was reloaded since the last run goes by name again
+    bundles = tuple([_sealed(plan, bundle) for bundle in plan.bundles])
+    return plan if all(new is old for new, old in zip(bundles, plan.bundles)) else evolve(plan, bundles=bundles)
 
 
 def _sealed(plan: Plan, bundle: Bundle) -> Bundle:
+    if bundle.placement == FRAMES:
+        (step,) = bundle.steps
+        assert isinstance(step, MapStep)
+        body = seal(step.body)
+        return bundle if body is step.body else evolve(bundle, steps=(evolve(step, body=body),))
     if bundle.placement != PROCESS:
         return bundle
     program = _program(bundle)

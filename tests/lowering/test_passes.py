@@ -10,8 +10,8 @@ import pytest
 from hypernodes.errors import MissingInputError
 from hypernodes.ir.graph import DISCARD, Call, Graph, Input, Invoke, MapOver, Use, Value
 from hypernodes.ir.text import graph_text
-from hypernodes.lowering import concurrent, lower, parallel, sequential
-from hypernodes.lowering.fuse import Group, chains
+from hypernodes.lowering import concurrent, lower, parallel, seal, sequential
+from hypernodes.lowering.fuse import Group, Placed, chains
 from hypernodes.lowering.inline import inline
 from hypernodes.lowering.last_use import Freed, last_uses
 from hypernodes.lowering.placement import place_frame
@@ -209,8 +209,11 @@ def test_a_flat_graph_is_left_as_it_is():
 # -- fuse and the targets ---------------------------------------------------------------------------------------------
 
 
-def placed(*rows: Tuple[object, str]) -> List[Tuple[object, str, str]]:
-    return [(operation, placement, "why") for operation, placement in rows]
+def placed(*rows: Tuple[object, str], cuts: str = "") -> List[Placed]:
+    return [
+        Placed(operation, placement, "why", any(value.name in cuts.split() for value in operation.results))
+        for operation, placement in rows
+    ]
 
 
 def members(groups: Sequence[Group]) -> List[List[int]]:
@@ -237,6 +240,13 @@ def test_a_chain_is_one_group(operations, expected):
     rows = placed(*[(operation, THREAD) for operation in operations])
     assert members(concurrent.group(rows)) == expected
     assert members(chains(rows, fusible=())) == [[index] for index in range(len(operations))]
+
+
+@pytest.mark.parametrize(("cuts", "expected"), [("", [[0, 1, 2]]), ("a", [[0], [1, 2]]), ("a b", [[0], [1], [2]])])
+def test_a_bundle_ends_behind_a_cut(cuts, expected):
+    assert members(concurrent.group(placed((A, THREAD), (B, THREAD), (C, THREAD), cuts=cuts))) == expected
+    assert members(parallel.group(placed((A, PROCESS), (B, PROCESS), (C, PROCESS), cuts=cuts))) == expected
+    assert members(sequential.group(placed((A, INLINE), (B, INLINE), (C, INLINE), cuts=cuts))) == expected
 
 
 def test_a_chain_ends_where_the_placement_changes():
@@ -432,6 +442,32 @@ def test_sequential_maps_are_loops_within_the_one_bundle():
     assert [type(step).__name__ for step in bundle.steps] == ["Step", "MapStep", "Step"]
     assert (bundle.placement, bundle.imports, bundle.exports) == (INLINE, (1, 2), (5,))
     assert [step.frees for step in bundle.steps] == [(), (3,), (4,)]
+
+
+def test_cuts_reach_the_frames_of_maps():
+    inner = graph("i s", [call("t", "i", "s"), call("u", "t")], "u", name="body")
+    operations = [call("xs", "x"), over("us", "i=xs", "s", axes="i", yields="u", body=inner), call("n", "us")]
+    whole = graph("x s", operations, "n")
+    for nodes, cuts, steps in (
+        ("threaded", frozenset(), [["t", "u"]]),
+        ("threaded", frozenset(["t"]), [["t"], ["u"]]),
+        ("parallel", frozenset(["t"]), [["t"], ["u"]]),
+    ):
+        plan = lower(whole, Options(nodes, "threaded", 4), cuts=cuts)
+        (mapping,) = [bundle for bundle in plan.bundles if bundle.placement == FRAMES]
+        found = [[step.outputs[0] for step in bundle.steps] for bundle in mapping.steps[0].body.bundles]
+        assert found == steps
+
+
+def test_what_goes_to_processes_is_sealed_behind_the_other_passes():
+    plan = lowered("threaded", "parallel")
+    mapping = plan.bundles[1].steps[0]
+    assert [bundle.sealed for bundle in mapping.body.bundles] == [None]
+    sealed = seal(plan)
+    assert [bundle.sealed is None for bundle in sealed.bundles[1].steps[0].body.bundles] == [False]
+    assert sealed == plan  # what is sent follows from the rest
+    inline = lowered("threaded", "threaded")
+    assert seal(inline) is inline
 
 
 def test_equal_graphs_have_equal_plans():

@@ -9,7 +9,7 @@ from hypernodes.lowering.plan import MapStep
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.maps import Expansion, frame_slots
-from hypernodes.runtime.schedule.sink import Columns, Sink
+from hypernodes.runtime.schedule.sink import Columns, Sink, Sinks
 from hypernodes.runtime.schedule.source import Source
 
 
@@ -59,7 +59,7 @@ class MapRun:
         "width",
     )
 
-    def __init__(self, frame: Frame, bundle: int, expansion: Expansion) -> None:
+    def __init__(self, frame: Frame, bundle: int, expansion: Expansion, sinks: Sinks = Columns) -> None:
         linked = frame.linked
         self.frame = frame
         self.bundle = bundle
@@ -69,7 +69,7 @@ class MapRun:
         self.base: int = frame.base + linked.ranks[bundle] - self.linked.length
         self.priority = -self.base - self.linked.length
         self.source = Source(expansion.columns, self.step.mode, expansion.total)
-        self.sink: Sink = Columns(len(self.step.body.outputs), expansion.total)
+        self.sink: Sink = sinks(len(self.step.body.outputs), expansion.total)
         self.width = self.step.width.of(expansion.total)
         self.template = frame_slots(self.step, frame.slots)
         self.running = 0
@@ -89,6 +89,11 @@ class BundleTask:
     def __init__(self, frame: Frame, bundle: int) -> None:
         self.frame = frame
         self.bundle = bundle
+
+    @property
+    def priority(self) -> int:
+        """The negative of the steps on the longest path from its start to the end of the run: the least goes first."""
+        return -self.frame.base - self.frame.linked.ranks[self.bundle]
 
 
 class Expand(BundleTask):

@@ -1,4 +1,4 @@
-"""Maps whose items can be taken, and whose turn it is: the largest priority first, equals one after another."""
+"""Maps whose items can be taken, and whose turn it is: the least `priority` first, equals one after another."""
 
 from __future__ import annotations
 

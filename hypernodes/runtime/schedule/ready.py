@@ -48,10 +48,10 @@ class Ready:
         """Whether anything waits to be taken, whatever is out."""
         return any(self.tasks.values()) or any(self.maps.values())
 
-    def add(self, placement: str, priority: int, task: Task) -> None:
+    def add(self, placement: str, task: Task) -> None:
         """Put in a task; those of a smaller `priority` are taken before it."""
         self._order = order = self._order + 1
-        heappush(self.tasks[placement], (priority, order, task))
+        heappush(self.tasks[placement], (task.priority, order, task))
 
     def add_map(self, map_run: MapRun) -> None:
         """Put in a straight map that has rows, and room for a worker; it may be there already."""

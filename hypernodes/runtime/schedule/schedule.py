@@ -34,6 +34,7 @@ from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.frames import BundleTask, Chunk, Expand, Frame, MapRun
 from hypernodes.runtime.schedule.locations import at_map, unread
 from hypernodes.runtime.schedule.ready import ChunkSize, Ready, Task
+from hypernodes.runtime.schedule.sink import Columns, Sinks
 from hypernodes.runtime.schedule.source import Row
 
 RUNNING, DRAINING, STOPPED, DONE = range(4)
@@ -58,6 +59,8 @@ class Schedule:
         How many items chunks hold, see `Ready`.
     feed : Feed, optional
         Where the rows of the root frame's map come from while it runs, and its results go.
+    sinks : callable
+        Makes the sinks of the other maps; lists in this process, where nothing else is said.
 
     Attributes
     ----------
@@ -76,6 +79,7 @@ class Schedule:
         layers: Optional[Layers] = None,
         sizes: Optional[Mapping[str, ChunkSize]] = None,
         feed: Optional[Feed] = None,
+        sinks: Sinks = Columns,
     ) -> None:
         used = linked.placements_used
         # Who is in the caller's thread anyway begins its maps there; elsewhere no coordinator has to wait for it.
@@ -87,6 +91,7 @@ class Schedule:
         self.garbage: List[Any] = []
         self.layers = layers
         self._feed = feed
+        self._sinks = sinks
         # Work of the schedule's own, done in a loop: a frame that ends as it starts must not recurse into the next one.
         self._starting: List[Tuple[Frame, int]] = []
         self._opening: List[MapRun] = []
@@ -282,13 +287,13 @@ class Schedule:
 
     def _release(self, frame: Frame, bundle: int) -> None:
         linked = frame.linked
-        placement, priority = linked.placements[bundle], -frame.base - linked.ranks[bundle]
+        placement = linked.placements[bundle]
         if placement != FRAMES:
-            self.ready.add(placement, priority, BundleTask(frame, bundle))
+            self.ready.add(placement, BundleTask(frame, bundle))
         elif at_hand(linked.map_steps[bundle], frame.slots):
             self._starting.append((frame, bundle))
         else:
-            self.ready.add(self._expander, priority, Expand(frame, bundle))
+            self.ready.add(self._expander, Expand(frame, bundle))
 
     def _bundle_done(self, frame: Frame, bundle: int) -> None:
         linked = frame.linked
@@ -342,7 +347,7 @@ class Schedule:
         if expansion is None:
             self._bundle_done(frame, bundle)
             return
-        map_run = MapRun(frame, bundle, expansion)
+        map_run = MapRun(frame, bundle, expansion, self._sinks)
         total: Optional[int] = expansion.total
         if self._feed is not None and frame is self.root:
             self._feed.attach(map_run)

@@ -25,6 +25,10 @@ class Sink(Protocol):
         """Take those of `count` items, from index `start` on: a list for each output."""
 
 
+Sinks = Callable[[int, int], Sink]
+"""Makes the sink of a map with so many outputs and items."""
+
+
 class Columns:
     """Lists of results in the order of items, whatever the order in which these end."""
 

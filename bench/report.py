@@ -20,7 +20,7 @@ from typing import List
 
 from bench.duel import OURS, Answer, answer, name_of
 
-FILES = ("run", "build", "map", "stream", "threaded", "async", "critical_path", "nested", "parallel")
+FILES = ("run", "build", "map", "stream", "threaded", "async", "critical_path", "nested", "parallel", "events")
 
 
 def line(found: Answer) -> str:

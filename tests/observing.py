@@ -12,5 +12,6 @@ def notes_of(error: BaseException) -> List[str]:
 
 
 def ours() -> List[str]:
-    """Return the names of the threads that belong to us."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hypernodes")]
+    """Return the names of the threads that belong to runs of ours; that of the loop outlives them."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("hypernodes") and name != "hypernodes-loop"]

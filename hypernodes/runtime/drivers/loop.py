@@ -1,20 +1,21 @@
 """Ready coroutine bundles in, their results in their frames out: lanes on one event loop.
 
 A lane is an asyncio task that pulls from the schedule until nothing is ready, so ten thousand items over a width of
-one thousand are one thousand tasks. The loop is the caller's own under `arun`, and a thread's of ours otherwise: a
-loop that is already running in the caller's thread (a notebook) is never entered twice.
+one thousand are one thousand tasks. The loop is the caller's own under `arun`, and that of `event_loop` otherwise: one
+that is already running in the caller's thread (a notebook) is never entered twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import threading
-from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set
+from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set, Tuple
 
 from hypernodes.lowering.plan import LOOP, PlanStep
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
-from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, put
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, row_failed, row_results, row_slots
 from hypernodes.runtime.schedule.frames import Chunk
 
@@ -23,82 +24,28 @@ if TYPE_CHECKING:
     from hypernodes.runtime.schedule.ready import Task
 
 
-class LoopThread:
-    """An event loop in a thread of its own, started by the first who asks for it and gone with `close`."""
-
-    def __init__(self, name: str = "hypernodes-loop") -> None:
-        self._name = name
-        self._thread: Optional[threading.Thread] = None
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._starting = threading.Lock()
-        self._ending = False
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop."""
-        with self._starting:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                serve = alike(self._serve)
-                self._thread = threading.Thread(target=serve, args=(self._loop,), name=self._name, daemon=True)
-                self._thread.start()
-            return self._loop
-
-    def catch_up(self) -> None:
-        """Let libraries keep for the loop's thread, which may be older than this run, what they keep for this one."""
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon_threadsafe(put, kept_by_thread(defaults=True))
-
-    def serves(self, thread: threading.Thread) -> bool:
-        """Return whether a thread is this one."""
-        return thread is self._thread
-
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            while not self._ending:
-                # SystemExit and KeyboardInterrupt of a task, or of a callback, end the loop, and so may a node that
-                # stops it; whoever awaits that task gets them as well, and has to hear of it.
-                try:
-                    loop.run_forever()
-                except BaseException as error:
-                    loop.call_exception_handler({"message": "raised on the event loop of a run", "exception": error})
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-    def close(self) -> None:
-        """Cancel what still runs on the loop, wait for it, and end the thread."""
-        with self._starting:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(_settle(), loop).result()
-        self._ending = True
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-
-
-async def _settle() -> None:
-    """End everything on this loop, as `asyncio.run` does before it closes one."""
-    loop = asyncio.get_running_loop()
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await loop.shutdown_asyncgens()
-    if hasattr(loop, "shutdown_default_executor"):
-        await loop.shutdown_default_executor()
-
-
 class Waiting:
     """A coroutine on the loop of another thread, and this thread waiting for its result."""
 
-    def __init__(self, coroutine: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
-        self._coroutine = _carried(coroutine)
+    def __init__(
+        self, coroutine: Awaitable[Any], loop: asyncio.AbstractEventLoop, context: contextvars.Context
+    ) -> None:
+        self._coroutine = self._carried(coroutine)
         self._loop = loop
+        self._context = context
         self._task: Optional[asyncio.Task[Any]] = None
         self._ended = threading.Event()
+        # Here and not in the task, which its loop may hold for a while when this thread goes on.
+        self._outcome: Tuple[Any, Optional[BaseException]] = (None, None)
+
+    async def _carried(self, coroutine: Awaitable[Any]) -> None:
+        # SystemExit and KeyboardInterrupt out of a task stop the whole loop, so they travel as values.
+        try:
+            self._outcome = await coroutine, None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._outcome = None, error
 
     def _start(self) -> None:
         if self._task is None:
@@ -109,36 +56,30 @@ class Waiting:
         """Return the result; an interrupt of this thread cancels the coroutine and awaits its end."""
         try:
             # Started here and not before: from its first step on there is somebody to cancel it.
-            self._loop.call_soon_threadsafe(self._start)
+            self._loop.call_soon_threadsafe(self._start, context=self._context)
             self._ended.wait()
         except BaseException:
             self.cancel()
             self._ended.wait()
             raise
         assert self._task is not None
-        value, error = self._task.result()
-        if error is not None:
+        self._task.result()  # raises where it was cancelled
+        (value, error), self._outcome = self._outcome, (None, None)
+        if error is None:
+            return value
+        try:
             raise error
-        return value
+        finally:
+            del error
 
     def cancel(self) -> None:
         """Cancel the coroutine, from any thread."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        self._loop.call_soon_threadsafe(self._cancel, context=self._context)
 
     def _cancel(self) -> None:
         self._start()
         assert self._task is not None
         self._task.cancel()
-
-
-async def _carried(coroutine: Awaitable[Any]) -> Any:
-    # SystemExit and KeyboardInterrupt out of a task stop the whole loop, so they travel as values.
-    try:
-        return await coroutine, None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        return None, error
 
 
 class LoopLanes:
@@ -149,6 +90,7 @@ class LoopLanes:
         self._loop = loop
         self._woken = False
         self._tasks: Set[asyncio.Task[None]] = set()
+        self._over: Optional[threading.Event] = None
 
     @property
     def active(self) -> bool:
@@ -180,7 +122,24 @@ class LoopLanes:
                 return
             lane = self._loop.create_task(Begun(self._lane(task)))
             self._tasks.add(lane)
-            lane.add_done_callback(self._tasks.discard)
+            lane.add_done_callback(self._lane_ended)
+
+    def _lane_ended(self, lane: asyncio.Task[None]) -> None:
+        self._tasks.discard(lane)
+        self._look()
+
+    def _look(self) -> None:
+        if self._over is not None and not self._tasks:
+            self._over.set()
+
+    def close(self) -> None:
+        """Wait for the last lines of the lanes, when there is nothing more for them; never in the loop's thread."""
+        self._over = threading.Event()
+        with contextlib.suppress(RuntimeError):  # raised by a loop that a node has closed
+            self._loop.call_soon_threadsafe(self._look)  # behind all that was asked of the loop before
+            self._over.wait()
+        # The loop may hold its last callback for a while, which is not to keep the results of the run.
+        del self._run
 
     async def _lane(self, task: Optional[Task]) -> None:
         run = self._run

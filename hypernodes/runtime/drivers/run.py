@@ -23,7 +23,7 @@ import attrs
 
 from hypernodes.events.subscriber import AT_ONCE, AtOnce
 from hypernodes.lowering.plan import INLINE, LOOP, PROCESS, THREAD
-from hypernodes.runtime.bundle.cancellation import enclose, is_stop
+from hypernodes.runtime.bundle.cancellation import is_stop
 from hypernodes.runtime.bundle.interpreter import Slots, Stopped, is_exception
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.linked import LinkedPlan
@@ -105,7 +105,7 @@ class Run:
         self.lock = threading.Lock()
         self.caller = threading.current_thread()
         self.context = contextvars.copy_context()
-        enclose(self.context, services)
+        services.surround(self.context)
         self.services = services
         services.apart = True
         self._thread_wakeup = ThreadWakeup()
@@ -300,5 +300,7 @@ class Run:
                 # Who still pushes rows, or ends, must not write to a descriptor that may be somebody else's by then.
                 self.wakeup = self._thread_wakeup
             self.feeder.close()
+        if self.loop is not None and self.services.lends_loop:
+            self.loop.close()
         self.threads = self.loop = self.feeder = None
         self.schedule.garbage = []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from typing import Any, ContextManager, Dict, List, Optional
 
 from hypernodes.lowering.plan import Plan
 from hypernodes.runtime.bundle.awaiting import once
-from hypernodes.runtime.bundle.cancellation import Cancellation
+from hypernodes.runtime.bundle.cancellation import Cancellation, enclose
 from hypernodes.runtime.bundle.interpreter import Slots
-from hypernodes.runtime.drivers.loop import LoopThread, Waiting
+from hypernodes.runtime.drivers.event_loop import home, lead_home
+from hypernodes.runtime.drivers.loop import Waiting
 
 _MAKING = threading.Lock()
 """Held while something is made that several lanes would make at once."""
@@ -25,32 +27,49 @@ class Services(Cancellation):
     in workers that were killed.
     """
 
-    __slots__ = ("_loop", "_paused", "_thread", "_waiting", "tried")
+    __slots__ = ("_home", "_loop", "_owns_home", "_paused", "_used", "_waiting", "tried")
 
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         super().__init__()
         self._loop = loop
         self._waiting: List[Waiting] = []
-        self._thread: Optional[LoopThread] = None
+        self._home, self._owns_home = home()
+        self._used = False
         self._paused: Optional[threading.Event] = None
         self.tried = _NONE
+
+    def surround(self, context: contextvars.Context) -> None:
+        """Let runs that begin in `context`, and in copies of it, be within this one."""
+        enclose(context, self)
+        if self._owns_home:
+            lead_home(context, self._home)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the one loop of this run: the caller's under `arun`, else one in a thread of its own."""
         if self._loop is not None:
             return self._loop
-        with _MAKING:
-            thread = self._thread = self._thread or LoopThread()
-        return thread.loop()
+        loop = self._home.loop()
+        if not self._used:
+            self._used = True
+            self._home.catch_up()
+        return loop
+
+    @property
+    def lends_loop(self) -> bool:
+        """Whether that loop is no caller's, so that one may wait for it."""
+        return self._loop is None
 
     def catch_up(self) -> None:
-        """Let the thread of that loop follow this one in what libraries keep for each."""
-        if self._thread is not None:
-            self._thread.catch_up()
+        """Let the thread of that loop follow this one, when it is used next, in what libraries keep for each."""
+        self._used = False
 
     def wait_for(self, coroutine: Any) -> Any:
         """Return the result of a coroutine, from a thread that is not the loop's."""
-        waiting = Waiting(coroutine, self.loop())
+        loop = self.loop()
+        context = contextvars.copy_context()
+        if self._owns_home:
+            lead_home(context, self._home)
+        waiting = Waiting(coroutine, loop, context)
         self._waiting.append(waiting)
         if self.stopped:
             waiting.cancel()
@@ -75,7 +94,7 @@ class Services(Cancellation):
 
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread is that of the loop started for this run."""
-        return self._thread is not None and self._thread.serves(thread)
+        return self._loop is None and self._home.serves(thread)
 
     def pause(self, seconds: float) -> bool:
         """Wait, and return whether the run still goes on."""
@@ -101,8 +120,8 @@ class Services(Cancellation):
     def close(self) -> None:
         """End what was started for this run."""
         self.ended = True
-        if self._thread is not None:
-            self._thread.close()
+        if self._owns_home:
+            self._home.close()
 
 
 class _Later:

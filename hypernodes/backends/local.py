@@ -9,7 +9,6 @@ from typing import Any, Callable, Optional, Tuple
 
 from hypernodes import collection
 from hypernodes.backends.base import Backend
-from hypernodes.backends.cores import usable_cores
 from hypernodes.backends.demand import demanded
 from hypernodes.backends.executable import LocalExecutable
 from hypernodes.errors import ClosedError, OptionError, PlacementError, did_you_mean
@@ -20,6 +19,7 @@ from hypernodes.lowering import lower, seal
 from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 from hypernodes.request import Request
 from hypernodes.runtime.bundle.layers import Layers
+from hypernodes.runtime.drivers.cores import usable_cores
 from hypernodes.runtime.drivers.run import Resources
 
 MODES = ("sequential", "async", "threaded", "parallel")

@@ -93,7 +93,7 @@ async def on_loop(run: Run) -> None:
         with run.lock:
             more = run.wake()
         if more and run.threads is not None:
-            run.threads.grow()
+            run.threads.grow(more)
         while not run.schedule.done:
             try:
                 await wakeup.wait(lambda: run.schedule.done)

@@ -74,14 +74,14 @@ class Coordinator:
                 work = feeder.take() if feeder is not None and task is None else None
                 done = schedule.done
                 threads = run.threads
-                more = not (task is not None and threads is not None and threads.settled) and run.wake()
+                more = 0 if task is not None and threads is not None and threads.settled else run.wake()
                 run.coordinator_waits = task is None and work is None and not done
                 garbage = run.garbage()
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
             del garbage
             before, outcome = None, DONE
             if more and threads is not None:
-                threads.grow()
+                threads.grow(more)
             if work is not None and feeder is not None:
                 feeder.send(work)
                 continue  # another worker may be free as well

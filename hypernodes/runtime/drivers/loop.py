@@ -154,7 +154,7 @@ class LoopLanes:
                 more = run.wake()
             del garbage, before, outcome
             if more and run.threads is not None:
-                run.threads.grow()
+                run.threads.grow(more)
             if schedule.stopped:
                 # The lane itself may have been cancelled while its coroutine was ending; there is nothing more to pull.
                 return

@@ -168,19 +168,19 @@ class Run:
             schedule.garbage = []
         return found
 
-    def wake(self) -> bool:
-        """Let others take what has become ready; True asks the caller to add a thread lane, without the lock."""
+    def wake(self) -> int:
+        """Let others take what is ready; what it returns is for `ThreadLanes.grow`, unless 0, without the lock."""
         schedule = self.schedule
         if schedule.over:
             self._wind_down()
-            return False
+            return 0
         if self.loop is not None:
             self.loop.wake()
         if self.coordinator_waits and self._coordinator_has_work():
             self._wake_coordinator()
             if THREAD in self.own:
-                return False
-        return self.threads is not None and self.threads.wake()
+                return 0
+        return self.threads.wake() if self.threads is not None else 0
 
     def _coordinator_has_work(self) -> bool:
         ready = self.schedule.ready
@@ -225,7 +225,7 @@ class Run:
             self.schedule.push(row)
             more = self.wake()
         if more and self.threads is not None:
-            self.threads.grow()
+            self.threads.grow(more)
 
     def window(self) -> int:
         """Return how many rows may have been pushed whose items have not been handed over."""

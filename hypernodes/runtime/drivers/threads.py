@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, List, Optional, Set
+from typing import TYPE_CHECKING, List, Optional, Set, Tuple
 
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
+from hypernodes.runtime.drivers.growth import core_count, watch
 from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, lent
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
 from hypernodes.runtime.schedule.frames import BundleTask
@@ -19,6 +20,9 @@ from hypernodes.runtime.schedule.frames import BundleTask
 if TYPE_CHECKING:
     from hypernodes.runtime.drivers.run import Run
     from hypernodes.runtime.schedule.ready import Task
+
+NOTHING, LANE, WATCH = range(3)
+"""What follows when lanes were woken: nothing, one more of them, or a look whether there should be more."""
 
 TAKE_OVER = 0.001
 """Seconds after which a lane that has nothing to do takes over rows that another holds and has not begun. That one
@@ -28,7 +32,8 @@ took no more than a tenth of this should have taken it, so nobody is disturbed w
 class ThreadLanes:
     """The thread lanes of one run: threads of its own, or lanes submitted to an executor, which is never shut down.
 
-    `reserved` lanes are started or about to be, `active` ones have begun to run, `idle` ones wait for work.
+    `reserved` lanes are started or about to be, `active` ones have begun to run, `idle` ones wait for work. As many as
+    there are cores start as soon as there is work for them; beyond, `growth` says when, but for those of an executor.
     """
 
     def __init__(self, run: Run, limit: int, executor: Optional[Executor]) -> None:
@@ -40,25 +45,34 @@ class ThreadLanes:
         self._futures: Set[Future[None]] = set()
         self._work = threading.Condition(run.lock)
         self._count = 0
+        # The coordinator counts among those that start at once where it takes what they do.
+        self._at_once = limit if executor is not None else max(1, core_count() - (THREAD in run.own))
+        self._watched = False
         self.reserved = 0
         self.active = 0
         self.idle = 0
 
-    def wake(self) -> bool:
+    def wake(self) -> int:
         """Let idle lanes take what is ready, or count in one more that would find work: then `grow` has to follow."""
-        if not self.idle and self.reserved >= self._limit:
-            return False
+        if not self.idle and (self.reserved >= self._limit or self._watched):
+            return NOTHING
         ready = self._run.schedule.ready
         if not ready.has(THREAD):
-            return False
+            return NOTHING
         if self.idle:
             self._work.notify(min(ready.count(THREAD), self.idle))
-            return False
+            return NOTHING
+        if self.reserved >= self._at_once:
+            self._watched = True
+            return WATCH
         self.reserved += 1
-        return True
+        return LANE
 
-    def grow(self) -> None:
-        """Start the lane that was counted in."""
+    def grow(self, more: int = 1) -> None:
+        """Start the lane that was counted in, or have somebody look whether there should be more."""
+        if more == WATCH:
+            watch.look_at(self)
+            return
         self._count += 1
         try:
             if self.executor is None:
@@ -79,12 +93,32 @@ class ThreadLanes:
                     self._run.join_threads()
                 self._run.wakeup.set()
 
+    def progress(self) -> Optional[Tuple[int, ...]]:
+        """Return what changes when work is begun; None when none waits that more lanes could take."""
+        run = self._run
+        with run.lock:
+            schedule = run.schedule
+            if schedule.over or self.reserved >= self._limit or not schedule.ready.has(THREAD):
+                self._watched = False
+                return None
+            return (*schedule.ready.progress(THREAD), self.idle)
+
+    def add(self) -> None:
+        """Start as many again as there are, and one more: those that only wait may be many."""
+        with self._run.lock:
+            schedule = self._run.schedule
+            room = 0 if schedule.over else min(self._limit - self.reserved, schedule.ready.count(THREAD) - self.idle)
+            count = max(0, min(room, 1 + self.reserved))
+            self.reserved += count
+        for _ in range(count):
+            self.grow()
+
     @property
     def settled(self) -> bool:
         """Whether every lane there may be is at work and nobody else waits for any: then there is nobody to wake."""
         run = self._run
         return (
-            self.reserved >= self._limit
+            (self.reserved >= self._limit or self._watched)
             and not self.idle
             and not run.mixed
             and not run.coordinator_waits
@@ -107,6 +141,7 @@ class ThreadLanes:
 
     def close(self) -> None:
         """Wait until every lane has ended; one that an executor never started is taken back."""
+        watch.leave(self)
         for thread in self._threads:
             thread.join()
         for future in list(self._futures):
@@ -133,16 +168,16 @@ class ThreadLanes:
                 if garbage:
                     schedule.garbage = []
                 task = take(THREAD)
-                more = task is not None and not self.settled and run.wake()
+                more = NOTHING if task is None or self.settled else run.wake()
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
             del garbage
             before, outcome = None, DONE
             if task is None:
                 with lock:
                     task = self._wait_for_task()
-                    more = self._end() if task is None else not self.settled and run.wake()
+                    more = self._end() if task is None else NOTHING if self.settled else run.wake()
             if more:
-                self.grow()
+                self.grow(more)
             if task is None:
                 return
             if type(task) is BundleTask:
@@ -174,7 +209,7 @@ class ThreadLanes:
                 task = ready.take_over()
         return task
 
-    def _end(self) -> bool:
+    def _end(self) -> int:
         self.active -= 1
         self.reserved -= 1
         return self._run.wake()

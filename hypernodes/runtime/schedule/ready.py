@@ -70,6 +70,11 @@ class Ready:
         items = sum([min(m.width - m.running, m.source.left) for _, _, m in self.maps[placement]])
         return min(self.limit - self.out, len(self.tasks[placement]) + items)
 
+    def progress(self, placement: str) -> Tuple[int, ...]:
+        """Return numbers that change when a task is put in or taken."""
+        begun = [map_run.source.next for _, _, map_run in self.maps[placement]]
+        return self._order, len(self.tasks[placement]), len(begun), sum(begun)
+
     def take(self, placement: str) -> Optional[Task]:
         """Return the next task for a worker of that kind, or None when there is none at the moment."""
         if self.out >= self.limit:

@@ -13,5 +13,6 @@ def notes_of(error: BaseException) -> List[str]:
 
 def ours() -> List[str]:
     """Return the names of the threads that belong to runs of ours; those of the process outlive them."""
+    of_process = ("hypernodes-loop", "hypernodes-growth")
     names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("hypernodes") and name not in ("hypernodes-loop", "hypernodes-growth")]
+    return [name for name in names if name.startswith("hypernodes") and name not in of_process]

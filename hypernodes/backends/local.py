@@ -20,6 +20,7 @@ from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 from hypernodes.request import Request
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.drivers.cores import usable_cores
+from hypernodes.runtime.drivers.places import Places
 from hypernodes.runtime.drivers.run import Resources
 
 MODES = ("sequential", "async", "threaded", "parallel")
@@ -46,7 +47,8 @@ class LocalBackend(Backend):
     map_execution : {"sequential", "async", "threaded", "parallel"}
         How the items of a map run.
     max_workers : int, optional
-        The most nodes or items in flight at once, over all nested maps together. By default the usable cores (those
+        The most nodes or items in flight at once in one run, over all nested maps together; and the most functions that
+        compute at once in threads, and in processes, over all runs of this backend. By default the usable cores (those
         the process may run on) for parallel work, and ``min(32, cores + 4)`` for async and threaded work.
     executor : concurrent.futures.Executor, optional
         Used for the threaded or the parallel work instead of threads or processes of the backend's own. It is never
@@ -97,6 +99,9 @@ class LocalBackend(Backend):
         self.worker_retries = worker_retries
         self._options = Options(node_execution, map_execution, max_workers)
         self._executor = executor
+        # Where no mode asks for threads, those beside an event loop are as many as other libraries would use.
+        threaded = "async" in modes or "threaded" in modes
+        self._places = Places(self._options.max_workers if threaded else _waiting_threads())
         self._pool: Any = None
         self._native_threads = 1
         self._closed = False
@@ -136,7 +141,8 @@ class LocalBackend(Backend):
 
     def _lend(self, layers: Optional[Layers], events: Optional[Callable[[Any], None]], subscriber: AtOnce) -> Resources:
         threads = None if self._executor is None or is_remote(self._executor) else self._executor
-        return Resources(self.max_workers, threads, self._feeder, self.worker_retries, layers, events, subscriber)
+        lent = (self.max_workers, threads, self._feeder, self.worker_retries, self._places)
+        return Resources(*lent, layers, events, subscriber)
 
     def _check(self, plan: Plan) -> None:
         """Refuse a plan that needs what only processes of our own can do.
@@ -238,9 +244,13 @@ def _mode(option: str, given: object) -> str:
 
 def _default_workers(modes: Tuple[str, str]) -> int:
     if "async" in modes or "threaded" in modes:
-        # The same number as concurrent.futures.ThreadPoolExecutor, for the same reason: threads mostly wait.
-        return min(32, (os.cpu_count() or 1) + 4)
+        return _waiting_threads()
     return usable_cores() if "parallel" in modes else 1
+
+
+def _waiting_threads() -> int:
+    # The same number as concurrent.futures.ThreadPoolExecutor, for the same reason: threads mostly wait.
+    return min(32, (os.cpu_count() or 1) + 4)
 
 
 def _check_executor(executor: object, modes: Tuple[str, str]) -> None:

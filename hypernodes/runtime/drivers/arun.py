@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+from functools import partial
 from typing import Callable, List, Optional
 
 from hypernodes.lowering.plan import LOOP
@@ -19,6 +20,7 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.coordinator import Coordinator, straight
 from hypernodes.runtime.drivers.interrupts import interruptible_await
 from hypernodes.runtime.drivers.libraries import alike
+from hypernodes.runtime.drivers.places import Places, Turn, waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.wakeup import LoopWakeup
@@ -27,26 +29,37 @@ from hypernodes.runtime.schedule.schedule import Failures
 
 async def arun_plan(linked: LinkedPlan, slots: Slots, resources: Resources) -> Failures:
     """Run a plan with its coroutines on the running loop, and everything else beside it."""
-    with contextlib.closing(Services(asyncio.get_running_loop())) as services:
+    # Where a node runs this loop in its thread, it waits for what it runs on it.
+    with waiting(), contextlib.closing(Services(asyncio.get_running_loop())) as services:
         slots[0] = services
         if linked.inline:
-            return await _straight_in_thread(linked, slots, services)
+            return await _straight_in_thread(linked, slots, services, resources.places)
         run = Run(linked, slots, resources, services)
         if linked.placements_used <= {LOOP}:
             await on_loop(run)
         else:
-            await in_thread(Coordinator(run).work, run.interrupt)
+            await in_thread(Coordinator(run, resources.places).work, run.interrupt)
         return run.schedule.failures
 
 
-async def _straight_in_thread(linked: LinkedPlan, slots: Slots, services: Services) -> Failures:
+async def _straight_in_thread(
+    linked: LinkedPlan, slots: Slots, services: Services, places: Optional[Places]
+) -> Failures:
     failures: Failures = []
     services.apart = True
+    turn = Turn()
 
     def work() -> None:
-        failures.extend(straight(linked, slots))
+        if places is None:
+            failures.extend(straight(linked, slots))
+        elif places.enter(turn):
+            try:
+                failures.extend(straight(linked, slots))
+            finally:
+                places.leave()
 
-    with within(services.stop):
+    ended = contextlib.nullcontext() if places is None else services.calling(partial(places.end, turn))
+    with within(services.stop), ended:
         await in_thread(work, lambda error: services.stop())
     return failures
 

@@ -62,7 +62,9 @@ async def astream_plan(
     feed = Feed(linked.map_steps[0], linked.plan.output_names, deliver, ordered, rows.total)
     run = Run(linked, slots, resources, services, feed)
     pump = _Pump(run, rows.reader)
-    working = on_loop(run) if linked.placements_used <= {LOOP} else in_thread(Coordinator(run).work, stop)
+    working = (
+        on_loop(run) if linked.placements_used <= {LOOP} else in_thread(Coordinator(run, resources.places).work, stop)
+    )
     coordinator, pumping = loop.create_task(Begun(working)), loop.create_task(Begun(pump.work()))
     coordinator.add_done_callback(lambda task: wakeup.set())
     try:

@@ -7,13 +7,15 @@ nothing that was started still runs.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Optional
 
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.cancellation import enclosing, within
-from hypernodes.runtime.bundle.interpreter import Slots, execute
+from hypernodes.runtime.bundle.interpreter import Slots, Stopped, execute
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.interrupts import interruptible
+from hypernodes.runtime.drivers.places import Places, Turn
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
@@ -32,10 +34,12 @@ to be one of the executor's own threads does not wait at all, since it could be 
 
 
 class Coordinator:
-    """Works in the thread that made it."""
+    """Works in the thread that made it, or in one beside the caller's event loop: then it computes in `places`."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, places: Optional[Places] = None) -> None:
         self.run = run
+        self._places = places
+        self._turn = Turn()
         self.in_node = False
         self.interrupted: Optional[BaseException] = None
         self._stalled_since: Optional[float] = None
@@ -105,6 +109,15 @@ class Coordinator:
 
     def _run_here(self, task: Task) -> Outcome:
         """Run a task; Ctrl-C reaches its node as it would without us."""
+        places = self._places
+        if places is not None:
+            with self.run.services.calling(partial(places.end, self._turn)):
+                if not places.enter(self._turn):
+                    return Outcome(Stopped())
+            try:
+                return perform(task, self.run)
+            finally:
+                places.leave()
         self.in_node = True
         try:
             return perform(task, self.run)

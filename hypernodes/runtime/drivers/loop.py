@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set, Tuple
 from hypernodes.lowering.plan import LOOP, PlanStep
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
+from hypernodes.runtime.drivers.places import waiting
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, row_failed, row_results, row_slots
 from hypernodes.runtime.schedule.frames import Chunk
 
@@ -57,7 +58,8 @@ class Waiting:
         try:
             # Started here and not before: from its first step on there is somebody to cancel it.
             self._loop.call_soon_threadsafe(self._start, context=self._context)
-            self._ended.wait()
+            with waiting():
+                self._ended.wait()
         except BaseException:
             self.cancel()
             self._ended.wait()

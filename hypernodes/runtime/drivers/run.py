@@ -28,6 +28,7 @@ from hypernodes.runtime.bundle.interpreter import Slots, Stopped, is_exception
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.loop import LoopLanes
+from hypernodes.runtime.drivers.places import Places, waiting
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome
 from hypernodes.runtime.drivers.threads import ThreadLanes
@@ -79,13 +80,15 @@ class Feeder(Protocol):
 class Resources:
     """What a backend lends to a run: the number of workers, an executor for thread lanes, what feeds processes.
 
-    Work that its worker died with is tried on `worker_retries` more of them.
+    Threads compute in its `places`, which all of its runs share. Work that its worker died with is tried on
+    `worker_retries` more of them.
     """
 
     max_workers: int
     executor: Any = None
     feeder: Optional[Callable[[Run, LinkedPlan, Resources], Feeder]] = None
     worker_retries: int = 0
+    places: Optional[Places] = None
     layers: Optional[Layers] = None
     events: Optional[Callable[[Any], None]] = None
     subscriber: AtOnce = AT_ONCE
@@ -113,6 +116,7 @@ class Run:
         self.coordinator_waits = False
         self._wound_down = False
         self._feed = feed
+        self.places = resources.places
         used = linked.placements_used
         self.mixed = len(used) > 1
         self.feeder = resources.feeder(self, linked, resources) if PROCESS in used and resources.feeder else None
@@ -182,13 +186,19 @@ class Run:
                 return 0
         return self.threads.wake() if self.threads is not None else 0
 
+    def offer(self) -> None:
+        """Let the coordinator take what a lane could not."""
+        if self.coordinator_waits and self._coordinator_has_work():
+            self._wake_coordinator()
+
     def _coordinator_has_work(self) -> bool:
         ready = self.schedule.ready
         return any(ready.has(name) for name in self.own) or (self.feeder is not None and ready.has(PROCESS))
 
     def wait(self, timeout: Optional[float]) -> None:
         """Let the coordinator wait, without the lock, until it is woken or `timeout` seconds have passed."""
-        (self.feeder or self._thread_wakeup).wait(timeout)
+        with waiting():
+            (self.feeder or self._thread_wakeup).wait(timeout)
 
     def _wake_coordinator(self) -> None:
         self.coordinator_waits = False

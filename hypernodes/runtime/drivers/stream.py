@@ -29,6 +29,7 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.maps import frame_slots
 from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.libraries import alike
+from hypernodes.runtime.drivers.places import waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
@@ -154,7 +155,8 @@ def _beside(
                     run.end_feed()
                 elif ready.empty():
                     continue
-            delivery = ready.get()
+            with waiting():
+                delivery = ready.get()
             if delivery is None:
                 break
             yielded += 1

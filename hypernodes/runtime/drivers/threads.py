@@ -14,6 +14,7 @@ from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
 from hypernodes.runtime.drivers.growth import core_count, watch
 from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, lent
+from hypernodes.runtime.drivers.places import Turn
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
 from hypernodes.runtime.schedule.frames import BundleTask
 
@@ -48,6 +49,9 @@ class ThreadLanes:
         # The coordinator counts among those that start at once where it takes what they do.
         self._at_once = limit if executor is not None else max(1, core_count() - (THREAD in run.own))
         self._watched = False
+        # Work on an executor is bounded by the executor.
+        self._places = run.places if executor is None else None
+        self._turn = Turn()
         self.reserved = 0
         self.active = 0
         self.idle = 0
@@ -135,7 +139,9 @@ class ThreadLanes:
         return thread in self._threads or thread in getattr(self.executor, "_threads", ())
 
     def stop(self) -> None:
-        """Let idle lanes see that the run is over; called under the run's lock."""
+        """Let idle lanes, and those that wait for a place, see that the run is over; called under the run's lock."""
+        if self._places is not None and not self._turn.over:
+            self._places.end(self._turn)
         if self.idle:
             self._work.notify_all()
 
@@ -158,6 +164,7 @@ class ThreadLanes:
         take, copied = schedule.take, run.context.copy
         before: Optional[Task] = None
         outcome = DONE
+        places, placed = self._places, False
         with lock:
             self.active += 1
         while True:
@@ -172,6 +179,9 @@ class ThreadLanes:
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
             del garbage
             before, outcome = None, DONE
+            if placed and (task is None or places.queue):  # type: ignore[union-attr]
+                places.leave()  # type: ignore[union-attr]
+                placed = False
             if task is None:
                 with lock:
                     task = self._wait_for_task()
@@ -180,6 +190,16 @@ class ThreadLanes:
                 self.grow(more)
             if task is None:
                 return
+            if places is not None and not placed:
+                placed = places.enter(self._turn, wait=False)
+                if not placed:
+                    # Others may have it meanwhile, such as the thread that called the run, which needs no place.
+                    with lock:
+                        schedule.give_back(THREAD, task)
+                        run.offer()
+                    del task
+                    placed = places.enter(self._turn)
+                    continue
             if type(task) is BundleTask:
                 # What `perform` does: most tasks are bundles, and there may be very many.
                 try:

@@ -209,6 +209,15 @@ class Schedule:
         else:
             self.stop()
 
+    def give_back(self, placement: str, task: Task) -> None:
+        """Take a task back that was not begun, for others."""
+        if isinstance(task, Chunk):
+            self.finish_chunk(task, 0)
+            return
+        self.ready.settled(task)
+        if not self.over:
+            self.ready.add(placement, task)
+
     def drop(self, task: Task) -> None:
         """Count a task as gone without a result, because the run has been stopped."""
         self.ready.settled(task)

@@ -52,7 +52,8 @@ class LocalBackend(Backend):
         the process may run on) for parallel work, and ``min(32, cores + 4)`` for async and threaded work.
     executor : concurrent.futures.Executor, optional
         Used for the threaded or the parallel work instead of threads or processes of the backend's own. It is never
-        shut down and never resized.
+        shut down and never resized, and its work runs nowhere else: a run on one that takes none is an
+        `ExecutorError`. Its width is the default of `max_workers`, where it says it.
     worker_retries : int, optional
         How often work is tried again whose worker process died: killed, crashed, out of memory. A lost chunk of items
         is then run again in pieces, which finds the item that kills; so a function may run more than once for an
@@ -87,7 +88,7 @@ class LocalBackend(Backend):
         modes = (_mode("node_execution", node_execution), _mode("map_execution", map_execution))
         self._by_default = max_workers is None
         if max_workers is None:
-            max_workers = _default_workers(modes)
+            max_workers = _width_of(executor) or _default_workers(modes)
         elif isinstance(max_workers, bool) or not isinstance(max_workers, int):
             raise OptionError("max_workers", repr(max_workers), "pass a whole number of workers, 1 or more")
         elif max_workers < 1:
@@ -174,9 +175,9 @@ class LocalBackend(Backend):
         role.check()
         from hypernodes.runtime.processes.lane import ProcessLane
 
-        return ProcessLane(run, linked, resources, self.transport())
+        return ProcessLane(run, linked, resources, self.transport(linked.plan.name))
 
-    def transport(self) -> Any:
+    def transport(self, pipeline: str = "") -> Any:
         """Return what carries the requests of one run to worker processes."""
         # Imported at the first parallel run: what processes need costs more to import than all the rest. This first of
         # all, as it may be the import of the rest that leads here.
@@ -189,7 +190,7 @@ class LocalBackend(Backend):
         from hypernodes.runtime.processes.worker import server
 
         if self._executor is not None and is_remote(self._executor):
-            return ExecutorTransport(self._executor, self.max_workers)
+            return ExecutorTransport(self._executor, self.max_workers, pipeline)
         with _guard:
             if self._closed:
                 raise ClosedError("this LocalBackend")
@@ -246,6 +247,12 @@ def _default_workers(modes: Tuple[str, str]) -> int:
     if "async" in modes or "threaded" in modes:
         return _waiting_threads()
     return usable_cores() if "parallel" in modes else 1
+
+
+def _width_of(executor: object) -> Optional[int]:
+    """Return how many workers an executor has, where it says so: those of the standard library and loky do."""
+    found = None if isinstance(executor, type) else getattr(executor, "_max_workers", None)
+    return found if type(found) is int and found > 0 else None
 
 
 def _waiting_threads() -> int:

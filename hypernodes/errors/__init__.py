@@ -21,7 +21,7 @@ from hypernodes.errors.defining import (
     ReaderMismatchError,
     TypeMismatchError,
 )
-from hypernodes.errors.running import ClosedError, NodeTimeoutError, OutputCountError, RetryError
+from hypernodes.errors.running import ClosedError, ExecutorError, NodeTimeoutError, OutputCountError, RetryError
 from hypernodes.errors.workers import (
     ChangedModuleError,
     NestedWorkersError,
@@ -35,6 +35,7 @@ __all__ = [
     "ClosedError",
     "CycleError",
     "DuplicateOutputError",
+    "ExecutorError",
     "HyperNodesError",
     "MapInputError",
     "MapLengthError",

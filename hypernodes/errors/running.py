@@ -73,6 +73,32 @@ class RetryError(HyperNodesError, RuntimeError):
 
 
 @attrs.define(eq=False)
+class ExecutorError(HyperNodesError, RuntimeError):
+    """An executor of the user's that takes no work: it was shut down, or broke.
+
+    Attributes
+    ----------
+    pipeline : str
+        The name of the pipeline that was to run on it.
+    executor : str
+        The name of its class.
+    problem : str
+        What it said.
+    """
+
+    pipeline: str
+    executor: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"pipeline {self.pipeline!r}: the executor of its backend, a {self.executor}, takes no work: "
+            f"{self.problem}\n"
+            f"  fix: give the backend one that is open, or leave out executor= for threads or processes of its own"
+        )
+
+
+@attrs.define(eq=False)
 class ClosedError(HyperNodesError, RuntimeError):
     """Work for a backend that has been closed.
 

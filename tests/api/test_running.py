@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import signal
 import threading
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, ids
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, node
+from hypernodes.errors import ExecutorError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONCURRENT = [pair for pair in LOCAL_PAIRS if pair != ("sequential", "sequential")]
@@ -87,24 +89,86 @@ def test_an_executor_that_runs_at_once(pair):
 
 @pytest.mark.parametrize("pair", CONCURRENT, ids=ids)
 def test_an_executor_that_was_shut_down(pair):
-    """The caller does the work."""
-    executor = ThreadPoolExecutor(1)
+    """Elsewhere its work would not find what its threads have: it is an error, and nothing runs."""
+    executor, ran = ThreadPoolExecutor(1), []
     executor.shutdown()
-    pipeline = levels(2, lambda x: x)
+    pipeline = levels(2, ran.append)
     pipeline.backend = LocalBackend(*pair, max_workers=4, executor=executor)
-    assert pipeline.run({"x": nested(2)}) == {"y": nested(2)}
+    with pytest.raises(ExecutorError, match="a ThreadPoolExecutor, takes no work: cannot schedule") as caught:
+        pipeline.run({"x": nested(2)})
+    assert caught.value.pipeline == pipeline.name
+    assert type(caught.value.__cause__) is RuntimeError
+    assert ran == []
+
+
+class Late(ThreadPoolExecutor):
+    """Takes the first lane, and none after."""
+
+    def submit(self, fn, *arguments, **options):
+        if getattr(self, "taken", False):
+            raise OSError("no more")
+        self.taken = True
+        return super().submit(fn, *arguments, **options)
+
+
+@pytest.mark.parametrize("pair", [pair for pair in CONCURRENT if pair[1] != "sequential"], ids=ids)
+def test_an_executor_that_refuses_in_the_middle_of_a_run(pair):
+    meet = threading.Barrier(2)
+
+    def waits(x):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(1)  # for another lane, which is refused
+        return x
+
+    with Late(4) as executor:
+        pipeline = levels(1, waits)
+        pipeline.backend = LocalBackend(*pair, max_workers=4, executor=executor)
+        with pytest.raises(ExecutorError, match="a Late, takes no work: no more"):
+            pipeline.run({"x": [1, 2, 3, 4]})
 
 
 @pytest.mark.parametrize("pair", CONCURRENT, ids=ids)
-def test_an_executor_whose_threads_are_all_busy(pair, monkeypatch):
-    monkeypatch.setattr("hypernodes.runtime.drivers.coordinator.GRACE", 0.05)
-    release = threading.Event()
-    with ThreadPoolExecutor(1) as executor:
-        busy = executor.submit(release.wait, 60)
+def test_an_executor_whose_initializer_fails(pair):
+    def fails():
+        raise ValueError("no")
+
+    with ThreadPoolExecutor(2, initializer=fails) as executor:
         pipeline = levels(1, lambda x: x)
         pipeline.backend = LocalBackend(*pair, max_workers=4, executor=executor)
-        assert pipeline.run({"x": [1, 2]}) == {"y": [1, 2]}
-        release.set()
+        with pytest.raises(ExecutorError, match="ThreadPoolExecutor, takes no work"):
+            pipeline.run({"x": [1, 2, 3]})
+
+
+def test_a_process_executor_that_was_shut_down():
+    executor = ProcessPoolExecutor(1)
+    executor.shutdown()
+    pipeline = Pipeline(nodes=[node("y")(lambda x: x)], name="p")
+    pipeline.backend = LocalBackend(map_execution="parallel", executor=executor)
+    with pytest.raises(ExecutorError, match="pipeline 'p': the executor of its backend, a ProcessPoolExecutor"):
+        pipeline.map({"x": [1, 2]}, "x")
+
+
+def test_the_width_of_an_executor_is_asked():
+    with ThreadPoolExecutor(3) as executor:
+        assert LocalBackend("threaded", executor=executor).max_workers == 3
+        assert LocalBackend("threaded", executor=executor, max_workers=2).max_workers == 2
+    assert LocalBackend("threaded", executor=Inline()).max_workers == LocalBackend("threaded").max_workers
+
+
+@pytest.mark.parametrize("pair", CONCURRENT, ids=ids)
+def test_an_executor_whose_threads_are_all_busy(pair):
+    """The run waits for them, and what it runs has what they have."""
+    release, local = threading.Event(), threading.local()
+
+    def prepare():
+        local.ready = True
+
+    with ThreadPoolExecutor(1, initializer=prepare) as executor:
+        busy = executor.submit(release.wait, 60)
+        threading.Timer(0.05, release.set).start()
+        pipeline = levels(1, lambda x: local.ready and release.is_set())
+        pipeline.backend = LocalBackend(*pair, max_workers=4, executor=executor)
+        assert pipeline.run({"x": [1, 2]}) == {"y": [True, True]}
         assert busy.result()
 
 
@@ -118,21 +182,16 @@ def test_plain_work_runs_in_the_users_executor(pair):
         assert all(name.startswith("mine") for name in pipeline.map({"x": range(20)}, "x")["y"])
 
 
-@pytest.mark.parametrize("shut", [False, True], ids=["busy", "shut"])
 @pytest.mark.parametrize("pair", [p for p in PARALLEL_PAIRS if "threaded" in p or "async" in p], ids=ids)
-def test_a_thread_pool_of_no_use_beside_processes(pair, shut, monkeypatch):
-    """Threads and processes in one run, and nobody to run the threads: the caller does."""
-    monkeypatch.setattr("hypernodes.runtime.drivers.coordinator.GRACE", 0.05)
+def test_a_busy_thread_pool_beside_processes(pair):
     release = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(release.wait, 30)
-        if shut:
-            executor.shutdown(wait=False)
+        threading.Timer(0.05, release.set).start()
         with LocalBackend(*pair, max_workers=2, executor=executor) as backend:
             each = Pipeline(nodes=[node("y")(lambda x: x)], name="each")
             pipeline = Pipeline(nodes=[node("first")(lambda x: x), each.as_node(map_over="x")], backend=backend)
             assert pipeline.run({"x": [1, 2]}) == {"first": [1, 2], "y": [1, 2]}
-        release.set()
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=ids)

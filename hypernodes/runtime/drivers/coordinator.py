@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from hypernodes.runtime.schedule.ready import Task
 
 PATIENCE = 0.01
-"""Seconds between looks at lanes that come home after a fault that no node made."""
-
-GRACE = 1.0
-"""Seconds to wait for somebody's executor to begin before the coordinator does the work itself. A caller that is known
-to be one of the executor's own threads does not wait at all, since it could be waiting for itself."""
+"""Seconds between looks at lanes that come home after a fault that no node made; and those after which the coordinator
+does work of an executor whose threads may be waiting for it."""
 
 
 class Coordinator:
@@ -137,9 +134,9 @@ class Coordinator:
         """Wait until there is something to do; return a task that nobody else has taken for too long."""
         run, threads, ready = self.run, self.run.threads, self.run.schedule.ready
         timeout: Optional[float] = None
-        lent = threads is not None and threads.executor is not None
-        if threads is not None and lent:
-            timeout = PATIENCE if threads.serves(run.caller) else GRACE
+        lent = threads is not None and threads.may_wait_for_us
+        if lent:
+            timeout = PATIENCE
             with run.lock:
                 self._look_at_lanes()
         elif THREAD in run.own and ready.divisible:

@@ -6,10 +6,14 @@ lock and no future. Lanes start one by one, and only while work is ready that no
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import TYPE_CHECKING, List, Optional, Set, Tuple
 
+from hypernodes.errors import ExecutorError
+from hypernodes.errors.notes import said
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
 from hypernodes.runtime.drivers.growth import core_count, watch
@@ -30,6 +34,10 @@ TAKE_OVER = 0.001
 took no more than a tenth of this should have taken it, so nobody is disturbed where all goes as expected."""
 
 
+_around: contextvars.ContextVar[Tuple[Executor, ...]] = contextvars.ContextVar("hypernodes.around", default=())
+"""Executors with lanes of the runs that this code is within."""
+
+
 class ThreadLanes:
     """The thread lanes of one run: threads of its own, or lanes submitted to an executor, which is never shut down.
 
@@ -42,6 +50,10 @@ class ThreadLanes:
         self._limit = limit
         self.executor = executor
         self._kept = kept_by_thread() if executor is not None else ()
+        around = run.context.get(_around, ())
+        self._within = any(each is executor for each in around)
+        if executor is not None:
+            run.context.run(_around.set, (*around, executor))
         self._threads: List[threading.Thread] = []
         self._futures: Set[Future[None]] = set()
         self._work = threading.Condition(run.lock)
@@ -85,17 +97,40 @@ class ThreadLanes:
                 thread.start()
                 self._threads.append(thread)
             else:
-                future = self.executor.submit(self._lent_lane)
-                self._futures.add(future)
-                future.add_done_callback(self._futures.discard)  # a run without end has lanes without end
+                self._submit(self.executor)
         except RuntimeError:
-            # No thread to be had, or an executor that was shut down: whoever is there already does the work.
+            # No thread to be had: whoever is there already does the work.
             with self._run.lock:
                 self.reserved -= 1
                 self._limit = self.reserved
                 if not self._limit:
                     self._run.join_threads()
                 self._run.wakeup.set()
+
+    def _submit(self, executor: Executor) -> None:
+        try:
+            future = executor.submit(self._lent_lane)
+        except BaseException as error:
+            # Work of an executor runs on it or not at all: elsewhere it would not find what its threads have.
+            self._refused(executor, error)
+            return
+        self._futures.add(future)
+        future.add_done_callback(partial(self._lane_done, executor))
+
+    def _lane_done(self, executor: Executor, future: Future[None]) -> None:
+        self._futures.discard(future)  # a run without end has lanes without end
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._refused(executor, error)
+
+    def _refused(self, executor: Executor, error: BaseException) -> None:
+        run = self._run
+        with run.lock:
+            self.reserved -= 1
+        name = run.schedule.root.linked.plan.name
+        fault = ExecutorError(name, type(executor).__name__, said(error) or type(error).__name__)
+        fault.__cause__ = error
+        run.interrupt(fault)
 
     def progress(self) -> Optional[Tuple[int, ...]]:
         """Return what changes when work is begun; None when none waits that more lanes could take."""
@@ -137,6 +172,11 @@ class ThreadLanes:
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread is ours or the executor's own: waiting for those, it could wait for itself."""
         return thread in self._threads or thread in getattr(self.executor, "_threads", ())
+
+    @property
+    def may_wait_for_us(self) -> bool:
+        """Whether threads of the executor may be waiting for this very run, which is within one of theirs."""
+        return self.executor is not None and (self._within or self.serves(self._run.caller))
 
     def stop(self) -> None:
         """Let idle lanes, and those that wait for a place, see that the run is over; called under the run's lock."""

@@ -6,7 +6,8 @@ import queue
 from concurrent.futures import Executor, Future
 from typing import Any, Dict, List, Optional
 
-from hypernodes.errors import ChangedModuleError
+from hypernodes.errors import ChangedModuleError, ExecutorError
+from hypernodes.errors.notes import said
 from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.wire import Died, Outcome, WorkRequest, decode_response, message_of
 
@@ -21,8 +22,9 @@ class ExecutorTransport:
     memory = False
     native_threads: Optional[int] = None
 
-    def __init__(self, executor: Executor, workers: int) -> None:
+    def __init__(self, executor: Executor, workers: int, pipeline: str) -> None:
         self._executor = executor
+        self._pipeline = pipeline
         self._workers = workers
         self._answers: Any = queue.SimpleQueue()
         self._out: Dict[Future[Any], object] = {}
@@ -36,7 +38,10 @@ class ExecutorTransport:
     def send(self, request: WorkRequest) -> None:
         # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
         parts, _ = message_of(request, frozenset())
-        future = self._executor.submit(worker_module.answer_for, self._workers, parts)
+        try:
+            future = self._executor.submit(worker_module.answer_for, self._workers, parts)
+        except Exception as error:
+            raise ExecutorError(self._pipeline, type(self._executor).__name__, said(error)) from error
         self._out[future] = request.key
         future.add_done_callback(self._answers.put)
 

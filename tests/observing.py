@@ -11,8 +11,15 @@ def notes_of(error: BaseException) -> List[str]:
     return getattr(error, "__notes__", [])
 
 
+OF_PROCESS = ("hypernodes-loop", "hypernodes-growth")
+
+
+def our_threads() -> List[threading.Thread]:
+    """Return the threads that belong to runs of ours; those of the process outlive them."""
+    found = [thread for thread in threading.enumerate() if thread.name.startswith("hypernodes")]
+    return [thread for thread in found if thread.name not in OF_PROCESS]
+
+
 def ours() -> List[str]:
-    """Return the names of the threads that belong to runs of ours; those of the process outlive them."""
-    of_process = ("hypernodes-loop", "hypernodes-growth")
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("hypernodes") and name not in of_process]
+    """Return the names of these threads."""
+    return [thread.name for thread in our_threads()]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, build, ids, random_map
-from observing import notes_of, ours
+from observing import notes_of, our_threads, ours
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, PipelineCallback, node
@@ -451,11 +451,11 @@ def test_closed_by_one_of_its_own_nodes(pair, coroutine, backends):
     made = Pipeline(nodes=[node("y")(aclose if coroutine else close)], backend=backends(pair))
     stream = made.stream({"x": Counted()}, "x")
     assert next(stream) == (0, {"y": 0})
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("hypernodes")]
+    threads = our_threads()
     away.set()
     assert closed.wait(PATIENCE)
     assert list(stream) == []
-    for thread in [*threads, *[t for t in threading.enumerate() if t.name.startswith("hypernodes")]]:
+    for thread in [*threads, *our_threads()]:
         thread.join(PATIENCE)
 
 

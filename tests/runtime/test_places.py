@@ -193,6 +193,53 @@ def test_towers_of_runs_end_on_one_worker(pair, turns):
     assert pipeline.map({"x": [1, 2]}, "x", output_name="y")["y"] == [2, 3]
 
 
+@pytest.mark.parametrize("pair", THREADED, ids=ids)
+def test_streams_within_runs_end_on_one_worker(pair):
+    backend = LocalBackend(*pair, max_workers=1)
+    inner = Pipeline(nodes=[node("a")(lambda x: x + 1), node("b")(lambda x: x), node("y")(lambda a, b: a + b)])
+    inner.backend = backend
+
+    def streaming(x):
+        return sorted(found["y"] for _, found in inner.stream({"x": [x, x]}, "x"))
+
+    def awaiting(x):
+        async def main():
+            return sorted([found["y"] async for _, found in inner.astream({"x": [x, x]}, "x")])
+
+        return asyncio.run(main())
+
+    outer = Pipeline(nodes=[node("s")(streaming), node("t")(awaiting)], backend=backend)
+    for found in (outer.run({"x": 1}), another(lambda: asyncio.run(outer.arun({"x": 1})))):
+        assert found == {"s": [3, 3], "t": [3, 3]}
+
+
+@pytest.mark.parametrize("pair", THREADED[:2], ids=ids)
+def test_who_waits_to_try_again_holds_no_place(pair):
+    """Of two runs on one worker the second runs while the first waits; the first is there when it has run."""
+    ran = threading.Event()
+
+    @node("y", retries=1, backoff=0.05)
+    def tries(x):
+        if not ran.is_set():
+            raise OSError("not yet")
+        return x
+
+    @node("z")
+    def other(x):
+        ran.set()
+        return x
+
+    backend = LocalBackend(*pair, max_workers=1)
+    first, second = Pipeline(nodes=[tries], backend=backend), Pipeline(nodes=[other], backend=backend)
+
+    async def main():
+        waits = asyncio.ensure_future(first.arun({"x": 1}))
+        await asyncio.sleep(0.01)
+        return await second.arun({"x": 2}), await waits
+
+    assert asyncio.run(main()) == ({"z": 2}, {"y": 1})
+
+
 def test_two_maps_that_meet_end_where_there_is_room_for_both():
     meet = threading.Barrier(2)
     backend = LocalBackend("threaded", "threaded", max_workers=2)

@@ -20,6 +20,7 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.arun import in_thread, on_loop
 from hypernodes.runtime.drivers.context import Begun
 from hypernodes.runtime.drivers.coordinator import Coordinator
+from hypernodes.runtime.drivers.places import waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
@@ -75,13 +76,16 @@ async def astream_plan(
                 yield ready.popleft()
             if coordinator.done():
                 break
-            await wakeup.wait(lambda: bool(ready) or coordinator.done())
+            with waiting():
+                await wakeup.wait(lambda: bool(ready) or coordinator.done())
     finally:
         try:
-            await _end(pumping)
+            with waiting():
+                await _end(pumping)
         finally:
             try:
-                await _end(coordinator)
+                with waiting():
+                    await _end(coordinator)
             finally:
                 services.close()
                 await run.subscriber.aclose(run.hurries)

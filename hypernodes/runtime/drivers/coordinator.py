@@ -134,8 +134,9 @@ class Coordinator:
         """Wait until there is something to do; return a task that nobody else has taken for too long."""
         run, threads, ready = self.run, self.run.threads, self.run.schedule.ready
         timeout: Optional[float] = None
-        lent = threads is not None and threads.may_wait_for_us
+        lent = threads is not None and threads.executor is not None
         if lent:
+            # Again and again, since an executor lists a thread among its own a moment after it has started.
             timeout = PATIENCE
             with run.lock:
                 self._look_at_lanes()
@@ -156,7 +157,7 @@ class Coordinator:
     def _look_at_lanes(self) -> None:
         """Note since when no lane has begun to take what is ready. Under the lock."""
         threads = self.run.threads
-        if threads is None or not threads.stalled:
+        if threads is None or not (threads.stalled and threads.may_wait_for_us):
             self._stalled_since = None
         elif self._stalled_since is None:
             self._stalled_since = time.monotonic()

@@ -13,6 +13,7 @@ from hypernodes.runtime.bundle.cancellation import Cancellation, enclose
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.drivers.event_loop import home, lead_home
 from hypernodes.runtime.drivers.loop import Waiting
+from hypernodes.runtime.drivers.places import waiting
 
 _MAKING = threading.Lock()
 """Held while something is made that several lanes would make at once."""
@@ -69,14 +70,14 @@ class Services(Cancellation):
         context = contextvars.copy_context()
         if self._owns_home:
             lead_home(context, self._home)
-        waiting = Waiting(coroutine, loop, context)
-        self._waiting.append(waiting)
+        awaited = Waiting(coroutine, loop, context)
+        self._waiting.append(awaited)
         if self.stopped:
-            waiting.cancel()
+            awaited.cancel()
         try:
-            return waiting.result()
+            return awaited.result()
         finally:
-            self._waiting.remove(waiting)
+            self._waiting.remove(awaited)
 
     def settle(self, slots: Slots, coroutine: Any) -> Any:
         """Return the result of a coroutine that a plain function in the frame of `slots` has returned."""
@@ -89,8 +90,8 @@ class Services(Cancellation):
 
     def cancel(self) -> None:
         """Cancel the coroutines that are waited for, from any thread."""
-        for waiting in list(self._waiting):
-            waiting.cancel()
+        for each in list(self._waiting):
+            each.cancel()
 
     def serves(self, thread: threading.Thread) -> bool:
         """Return whether a thread is that of the loop started for this run."""
@@ -100,7 +101,8 @@ class Services(Cancellation):
         """Wait, and return whether the run still goes on."""
         with _MAKING:
             paused = self._paused = self._paused or threading.Event()
-        return not (self.stopped or paused.wait(seconds))
+        with waiting():
+            return not (self.stopped or paused.wait(seconds))
 
     def stop(self) -> None:
         """Let no step of a chain begin, and end every pause and what is waited for."""

@@ -11,13 +11,10 @@ def notes_of(error: BaseException) -> List[str]:
     return getattr(error, "__notes__", [])
 
 
-OF_PROCESS = ("hypernodes-loop", "hypernodes-growth")
-
-
 def our_threads() -> List[threading.Thread]:
-    """Return the threads that belong to runs of ours; those of the process outlive them."""
+    """Return the threads that belong to runs of ours; that of the event loop outlives them."""
     found = [thread for thread in threading.enumerate() if thread.name.startswith("hypernodes")]
-    return [thread for thread in found if thread.name not in OF_PROCESS]
+    return [thread for thread in found if thread.name != "hypernodes-loop"]
 
 
 def ours() -> List[str]:

@@ -49,42 +49,49 @@ class _Watch:
         # Held while lanes are looked at, so that nobody refers to those that `leave`. Locks of runs come behind it.
         self._guard = threading.Lock()
         self._seen: Dict[Growing, Tuple[Optional[Tuple[int, ...]], float]] = {}
-        self._working = False
+        self._thread: Optional[threading.Thread] = None
+        self._over = threading.Event()  # that thread's own
 
     def look_at(self, lanes: Growing) -> None:
         """Look at these from now on; where there is no thread to be had for it, add some at once."""
         with self._guard:
             self._seen[lanes] = (None, time.monotonic())
-            start, self._working = not self._working, True
-        if start:
+            if self._thread is not None:
+                return
+            over = self._over = threading.Event()
+            thread = threading.Thread(target=self._work, args=(over,), name="hypernodes-growth", daemon=True)
             try:
-                threading.Thread(target=self._work, name="hypernodes-growth", daemon=True).start()
+                thread.start()
+                self._thread = thread
+                return
             except RuntimeError:
-                with self._guard:
-                    self._working = False
-                    self._seen.clear()
-                lanes.add()
+                self._seen.clear()
+        lanes.add()
 
     def leave(self, lanes: Growing) -> None:
-        """Look at these no more."""
+        """Look at these no more; the thread has ended when they were the last."""
         with self._guard:
             self._seen.pop(lanes, None)
+            if self._seen or self._thread is None:
+                return
+            thread, self._thread = self._thread, None
+            self._over.set()
+        thread.join()
 
-    def _work(self) -> None:
+    def _work(self, over: threading.Event) -> None:
         clock, used = time.monotonic(), time.process_time()
-        while True:
-            time.sleep(TICK)
+        while not over.wait(TICK):
             now, used_now = time.monotonic(), time.process_time()
             idle = used_now - used < BUSY * core_count() * (now - clock)
             late = now - clock > TICK + LATE
             clock, used = now, used_now
             with self._guard:
-                if not self._seen:
-                    self._working = False
-                    return
                 for lanes in list(self._seen):
                     self._look(lanes, now, idle, late)
                     del lanes
+                if not self._seen and not over.is_set():
+                    self._thread = None
+                    return
 
     def _look(self, lanes: Growing, now: float, idle: bool, late: bool) -> None:
         before, since = self._seen[lanes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import List
 
 
@@ -20,3 +21,41 @@ def our_threads() -> List[threading.Thread]:
 def ours() -> List[str]:
     """Return the names of these threads."""
     return [thread.name for thread in our_threads()]
+
+
+class Gauge:
+    """Counts how many are inside at once, and the most there ever were."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.inside = self.most = 0
+
+    def __enter__(self):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+
+    def __exit__(self, *exc):
+        with self.lock:
+            self.inside -= 1
+
+
+class Large:
+    """What is worth to be let go of."""
+
+
+class Made:
+    """A function of any arguments that returns large values, and knows which of them are alive."""
+
+    def __init__(self):
+        self._made = []
+
+    def __call__(self, *arguments: object) -> Large:
+        value = Large()
+        self._made.append(weakref.ref(value))
+        return value
+
+    @property
+    def alive(self) -> List[bool]:
+        """Whether each of them is, in the order in which they were made."""
+        return [reference() is not None for reference in self._made]

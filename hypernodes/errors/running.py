@@ -7,6 +7,7 @@ from typing import Tuple
 import attrs
 
 from hypernodes.errors.base import HyperNodesError
+from hypernodes.errors.notes import said
 
 
 @attrs.define(eq=False)
@@ -96,6 +97,13 @@ class ExecutorError(HyperNodesError, RuntimeError):
             f"{self.problem}\n"
             f"  fix: give the backend one that is open, or leave out executor= for threads or processes of its own"
         )
+
+
+def refused(pipeline: str, executor: object, error: BaseException) -> ExecutorError:
+    """Return the error of an executor that raised `error` when work was submitted to it, or where it kept it."""
+    fault = ExecutorError(pipeline, type(executor).__name__, said(error) or type(error).__name__)
+    fault.__cause__ = error
+    return fault
 
 
 @attrs.define(eq=False)

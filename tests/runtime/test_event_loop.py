@@ -7,11 +7,10 @@ import gc
 import os
 import sys
 import threading
-import weakref
 
 import pytest
 from graphs import LOCAL_PAIRS, ids
-from observing import notes_of
+from observing import Made, notes_of
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, node
@@ -271,15 +270,10 @@ def test_the_end_of_a_run_cancels_its_own_coroutines_only():
 
 
 def test_a_task_that_goes_on_keeps_nothing_of_its_run_alive():
-    made, stop, tasks = [], threading.Event(), []
-
-    class Large:
-        pass
+    made, stop, tasks = Made(), threading.Event(), []
 
     def large(x):
-        value = Large()
-        made.append(weakref.ref(value))
-        return value
+        return made(x)
 
     async def beat():
         while not stop.is_set():
@@ -296,7 +290,7 @@ def test_a_task_that_goes_on_keeps_nothing_of_its_run_alive():
     try:
         result = Pipeline(nodes=[node("a")(large), node("b")(spawning)], backend=backend).run({"x": 1})
         del result
-        assert [reference() for reference in made] == [None]
+        assert made.alive == [False]
     finally:
         gc.enable()
     assert not tasks[0].done()

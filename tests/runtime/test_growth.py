@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from observing import ours
+from observing import Gauge, ours
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.runtime.drivers.growth import STALLED, STUCK, _Watch, core_count, watch
@@ -84,21 +84,17 @@ def test_as_many_wait_at_once_as_the_backend_allows(nodes):
 
 
 def test_no_more_than_the_backend_allows():
-    most, inside, lock = [0], [0], threading.Lock()
+    inside = Gauge()
 
     def counts(x):
-        with lock:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-        threading.Event().wait(0.002)
-        with lock:
-            inside[0] -= 1
+        with inside:
+            threading.Event().wait(0.002)
         return x
 
     workers = core_count() + 3
     pipeline = Pipeline(nodes=[node("y")(counts)], backend=LocalBackend("async", "threaded", max_workers=workers))
     pipeline.map({"x": range(200)}, "x")
-    assert most[0] <= workers
+    assert inside.most <= workers
 
 
 def test_lanes_that_have_ended_are_looked_at_no_more():

@@ -9,12 +9,9 @@ import weakref
 
 import pytest
 from graphs import PAIRS, ids
+from observing import Large, Made
 
 from hypernodes import Pipeline, node
-
-
-class Large:
-    pass
 
 
 @pytest.fixture
@@ -38,21 +35,19 @@ WAYS = {
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if "parallel" not in pair], ids=ids)
 @pytest.mark.parametrize("way", WAYS)
 def test_values_go_with_the_last_reference_to_them(pair, way, backends, uncollected):
-    made = []
+    made = Made()
 
     def large(x):
-        value = Large()
-        made.append(weakref.ref(value))
-        return value
+        return made(x)
 
     async def awaited(x):
-        return large(x)
+        return made(x)
 
     nodes = [node("a")(large), node("b")(awaited), node("c")(lambda a, b: 0)]
     result = WAYS[way](Pipeline(nodes=nodes, backend=backends(pair)))
-    assert any(reference() is not None for reference in made)
+    assert any(made.alive)
     del result
-    assert [reference() for reference in made] == [None] * len(made)
+    assert not any(made.alive)
 
 
 @pytest.mark.parametrize("last", [("a",), ("b",), ("a", "b")], ids="".join)
@@ -83,12 +78,10 @@ def test_a_step_of_two_arguments_lets_go_of_those_it_is_the_last_to_read(last, u
 @pytest.mark.parametrize("way", WAYS)
 def test_values_of_a_run_that_fails_go_with_its_exception(pair, way, backends, uncollected):
     """What an exception has in its traceback refers to it no more, or the frames with all results stay in a cycle."""
-    made = []
+    made = Made()
 
     def large(x):
-        value = Large()
-        made.append(weakref.ref(value))
-        return value
+        return made(x)
 
     def failing(a, x):
         raise ValueError(x)
@@ -116,5 +109,5 @@ def test_values_of_a_run_that_fails_go_with_its_exception(pair, way, backends, u
             with contextlib.suppress(ValueError):
                 WAYS[way](pipeline)
                 raise AssertionError("it should have failed")
-        assert made
-        assert [reference() for reference in made] == [None] * len(made)
+        assert made.alive
+        assert not any(made.alive)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from graphs import MODES
+from observing import Gauge
 
 from hypernodes import LocalBackend, Pipeline, node
 
@@ -36,23 +37,6 @@ class AsyncBarrier:
         if self.inside == self.parties:
             self.open.set()
         await asyncio.wait_for(self.open.wait(), PATIENCE)
-
-
-class Gauge:
-    """Counts how many are inside at once, and the most there ever were."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.inside = self.most = 0
-
-    def __enter__(self):
-        with self.lock:
-            self.inside += 1
-            self.most = max(self.most, self.inside)
-
-    def __exit__(self, *exc):
-        with self.lock:
-            self.inside -= 1
 
 
 def pair_of_nodes(first, second):

@@ -8,28 +8,12 @@ import time
 
 import pytest
 from graphs import ids
+from observing import Gauge
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.runtime.drivers.places import Places, Turn, waiting
 
 THREADED = [("threaded", "sequential"), ("async", "sequential"), ("sequential", "threaded"), ("threaded", "threaded")]
-
-
-class Inside:
-    """Counts how many threads are within it."""
-
-    def __init__(self):
-        self.now = self.most = 0
-        self._lock = threading.Lock()
-
-    def __enter__(self):
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-
-    def __exit__(self, *exc):
-        with self._lock:
-            self.now -= 1
 
 
 # -- places alone ------------------------------------------------------------------------------------------------------
@@ -106,7 +90,7 @@ def test_who_holds_none_gives_none_back():
 
 @pytest.mark.parametrize("pair", [*THREADED, ("async", "async")], ids=ids)
 def test_a_service_computes_no_more_at_once_than_its_backend_allows(pair):
-    inside = Inside()
+    inside = Gauge()
 
     def work(x):
         with inside:

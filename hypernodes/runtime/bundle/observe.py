@@ -36,31 +36,24 @@ class _Told:
         """Tell that it starts; return when that was."""
         began = perf_counter()
         if self._starts:
-            scope: Scope = slots[-1]
-            if scope.sink is not None:
-                path, name = self._where
-                told = self._inputs(slots)
-                scope.sink(Event(NODE_START, scope.frame, scope.path, path, name, told, began, self._output, began))
+            self._tell(slots, NODE_START, self._inputs(slots), began, began)
         return began
 
     def ended(self, slots: Slots, began: float) -> None:
         """Tell that it has ended."""
         if self._ends:
-            scope: Scope = slots[-1]
-            if scope.sink is not None:
-                path, name = self._where
-                told = self._outputs(slots)
-                now = perf_counter()
-                scope.sink(Event(NODE_END, scope.frame, scope.path, path, name, told, now, self._output, began))
+            self._tell(slots, NODE_END, self._outputs(slots), perf_counter(), began)
 
     def failed(self, slots: Slots, error: BaseException, began: float) -> None:
         """Tell what it has raised."""
         if self._errors:
-            scope: Scope = slots[-1]
-            if scope.sink is not None:
-                path, name = self._where
-                now = perf_counter()
-                scope.sink(Event(NODE_ERROR, scope.frame, scope.path, path, name, error, now, self._output, began))
+            self._tell(slots, NODE_ERROR, error, perf_counter(), began)
+
+    def _tell(self, slots: Slots, kind: str, payload: Any, time: float, began: float) -> None:
+        scope: Scope = slots[-1]
+        path, name = self._where
+        if scope.sink is not None:
+            scope.sink(Event(kind, scope.frame, scope.path, path, name, payload, time, self._output, began))
 
 
 def told(step: Step, run: Instruction, heard: int) -> Instruction:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from functools import partial
 from typing import Callable, List, Optional
 
 from hypernodes.lowering.plan import LOOP
@@ -20,7 +19,7 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.coordinator import Coordinator, straight
 from hypernodes.runtime.drivers.interrupts import interruptible_await
 from hypernodes.runtime.drivers.libraries import alike
-from hypernodes.runtime.drivers.places import Places, Turn, waiting
+from hypernodes.runtime.drivers.places import Places, placed, waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.wakeup import LoopWakeup
@@ -47,19 +46,13 @@ async def _straight_in_thread(
 ) -> Failures:
     failures: Failures = []
     services.apart = True
-    turn = Turn()
 
     def work() -> None:
-        if places is None:
-            failures.extend(straight(linked, slots))
-        elif places.enter(turn):
-            try:
+        with contextlib.nullcontext(True) if places is None else placed(places, services) as entered:
+            if entered:
                 failures.extend(straight(linked, slots))
-            finally:
-                places.leave()
 
-    ended = contextlib.nullcontext() if places is None else services.calling(partial(places.end, turn))
-    with within(services.stop), ended:
+    with within(services.stop):
         await in_thread(work, lambda error: services.stop())
     return failures
 

@@ -7,7 +7,6 @@ nothing that was started still runs.
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Optional
 
 from hypernodes.lowering.plan import THREAD
@@ -15,11 +14,11 @@ from hypernodes.runtime.bundle.cancellation import enclosing, within
 from hypernodes.runtime.bundle.interpreter import Slots, Stopped, execute
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.interrupts import interruptible
-from hypernodes.runtime.drivers.places import Places, Turn
+from hypernodes.runtime.drivers.places import Places, placed
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
-from hypernodes.runtime.drivers.threads import TAKE_OVER
+from hypernodes.runtime.drivers.threads import NOTHING, TAKE_OVER
 from hypernodes.runtime.schedule.schedule import Failures
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ class Coordinator:
     def __init__(self, run: Run, places: Optional[Places] = None) -> None:
         self.run = run
         self._places = places
-        self._turn = Turn()
         self.in_node = False
         self.interrupted: Optional[BaseException] = None
         self._stalled_since: Optional[float] = None
@@ -75,7 +73,7 @@ class Coordinator:
                 work = feeder.take() if feeder is not None and task is None else None
                 done = schedule.done
                 threads = run.threads
-                more = 0 if task is not None and threads is not None and threads.settled else run.wake()
+                more = NOTHING if task is not None and threads is not None and threads.settled else run.wake()
                 run.coordinator_waits = task is None and work is None and not done
                 garbage = run.garbage()
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
@@ -106,15 +104,9 @@ class Coordinator:
 
     def _run_here(self, task: Task) -> Outcome:
         """Run a task; Ctrl-C reaches its node as it would without us."""
-        places = self._places
-        if places is not None:
-            with self.run.services.calling(partial(places.end, self._turn)):
-                if not places.enter(self._turn):
-                    return Outcome(Stopped())
-            try:
-                return perform(task, self.run)
-            finally:
-                places.leave()
+        if self._places is not None:
+            with placed(self._places, self.run.services) as entered:
+                return perform(task, self.run) if entered else Outcome(Stopped())
         self.in_node = True
         try:
             return perform(task, self.run)
@@ -147,7 +139,7 @@ class Coordinator:
             if lent:
                 self._look_at_lanes()
                 since = self._stalled_since
-                stalled = since is not None and timeout is not None and time.monotonic() - since >= timeout
+                stalled = since is not None and time.monotonic() - since >= PATIENCE
                 return run.schedule.take(THREAD) if stalled else None
             return ready.take_over() if timeout is not None and not self._has_own() else None
 

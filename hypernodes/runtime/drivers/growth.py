@@ -46,6 +46,10 @@ class _Watch:
     """Looks at lanes until none wants it any more; its thread ends then."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as in a forked child: there is no thread there, and the lock may be somebody's."""
         # Held while lanes are looked at, so that nobody refers to those that `leave`. Locks of runs come behind it.
         self._guard = threading.Lock()
         self._seen: Dict[Growing, Tuple[Optional[Tuple[int, ...]], float]] = {}
@@ -115,9 +119,5 @@ def core_count() -> int:
 watch = _Watch()
 
 
-def _after_fork() -> None:
-    watch.__init__()  # type: ignore[misc]  # in the child there is no thread, and the lock may be somebody's
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=watch.reset)

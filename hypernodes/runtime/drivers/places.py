@@ -15,7 +15,10 @@ import os
 import threading
 import weakref
 from collections import deque
+from functools import partial
 from typing import ContextManager, Deque, Iterator, Optional
+
+from hypernodes.runtime.bundle.cancellation import Cancellation
 
 
 class Turn:
@@ -27,7 +30,7 @@ class Turn:
         self.over = False
 
 
-class _Waiting:
+class _Asker:
     """A thread that waits for its turn."""
 
     __slots__ = ("gate", "granted", "turn")
@@ -58,7 +61,7 @@ class Places:
     def _reset(self) -> None:
         self._guard = threading.Lock()
         self._free = self.count
-        self.queue: Deque[_Waiting] = deque()
+        self.queue: Deque[_Asker] = deque()
 
     def enter(self, turn: Turn, wait: bool = True) -> bool:
         """Take a place; returns False when the turn is over before there is one, or where nobody is to `wait`."""
@@ -71,12 +74,12 @@ class Places:
                 return True
             if not wait:
                 return False
-            waiting = _Waiting(turn)
-            self.queue.append(waiting)
-        waiting.gate.acquire()
-        if waiting.granted:
+            asker = _Asker(turn)
+            self.queue.append(asker)
+        asker.gate.acquire()
+        if asker.granted:
             _here.held = self
-        return waiting.granted
+        return asker.granted
 
     def leave(self) -> None:
         """Give the place of this thread back."""
@@ -87,18 +90,18 @@ class Places:
         """Let nobody wait any more for this turn."""
         with self._guard:
             turn.over = True
-            for waiting in [each for each in self.queue if each.turn is turn]:
-                self.queue.remove(waiting)
-                waiting.gate.release()
+            for asker in [each for each in self.queue if each.turn is turn]:
+                self.queue.remove(asker)
+                asker.gate.release()
 
     def _give(self) -> None:
         with self._guard:
             self._free += 1
             while self._free > 0 and self.queue:
-                waiting = self.queue.popleft()
+                asker = self.queue.popleft()
                 self._free -= 1
-                waiting.granted = True
-                waiting.gate.release()
+                asker.granted = True
+                asker.gate.release()
 
     def _take_back(self) -> None:
         with self._guard:
@@ -113,8 +116,6 @@ class _Here(threading.local):
 
 
 _here = _Here()
-
-
 _NOTHING = contextlib.nullcontext()
 
 
@@ -134,6 +135,19 @@ def _given_back(places: Places) -> Iterator[None]:
         _here.waits -= 1
         if not _here.waits:
             places._take_back()
+
+
+@contextlib.contextmanager
+def placed(places: Places, run: Cancellation) -> Iterator[bool]:
+    """Compute in a place within the block; False when `run` was stopped before there was one."""
+    turn = Turn()
+    with run.calling(partial(places.end, turn)):
+        entered = places.enter(turn)
+    try:
+        yield entered
+    finally:
+        if entered:
+            places.leave()
 
 
 _all: weakref.WeakSet[Places] = weakref.WeakSet()

@@ -31,7 +31,7 @@ from hypernodes.runtime.drivers.loop import LoopLanes
 from hypernodes.runtime.drivers.places import Places, waiting
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome
-from hypernodes.runtime.drivers.threads import ThreadLanes
+from hypernodes.runtime.drivers.threads import NOTHING, ThreadLanes
 from hypernodes.runtime.drivers.wakeup import ThreadWakeup, Wakeup
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.frames import Chunk, MapRun
@@ -173,23 +173,23 @@ class Run:
         return found
 
     def wake(self) -> int:
-        """Let others take what is ready; what it returns is for `ThreadLanes.grow`, unless 0, without the lock."""
+        """Let others take what is ready; what it returns is for `ThreadLanes.grow`, unless `NOTHING`, unlocked."""
         schedule = self.schedule
         if schedule.over:
             self._wind_down()
-            return 0
+            return NOTHING
         if self.loop is not None:
             self.loop.wake()
-        if self.coordinator_waits and self._coordinator_has_work():
-            self._wake_coordinator()
-            if THREAD in self.own:
-                return 0
-        return self.threads.wake() if self.threads is not None else 0
+        if self.offer() and THREAD in self.own:
+            return NOTHING
+        return self.threads.wake() if self.threads is not None else NOTHING
 
-    def offer(self) -> None:
-        """Let the coordinator take what a lane could not."""
-        if self.coordinator_waits and self._coordinator_has_work():
+    def offer(self) -> bool:
+        """Wake a coordinator that waits and finds something to take; return whether there was one."""
+        woken = self.coordinator_waits and self._coordinator_has_work()
+        if woken:
             self._wake_coordinator()
+        return woken
 
     def _coordinator_has_work(self) -> bool:
         ready = self.schedule.ready

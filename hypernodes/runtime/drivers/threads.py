@@ -12,8 +12,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING, List, Optional, Set, Tuple
 
-from hypernodes.errors import ExecutorError
-from hypernodes.errors.notes import said
+from hypernodes.errors.running import refused
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
 from hypernodes.runtime.drivers.growth import core_count, watch
@@ -84,7 +83,7 @@ class ThreadLanes:
         self.reserved += 1
         return LANE
 
-    def grow(self, more: int = 1) -> None:
+    def grow(self, more: int = LANE) -> None:
         """Start the lane that was counted in, or have somebody look whether there should be more."""
         if more == WATCH:
             watch.look_at(self)
@@ -127,10 +126,7 @@ class ThreadLanes:
         run = self._run
         with run.lock:
             self.reserved -= 1
-        name = run.schedule.root.linked.plan.name
-        fault = ExecutorError(name, type(executor).__name__, said(error) or type(error).__name__)
-        fault.__cause__ = error
-        run.interrupt(fault)
+        run.interrupt(refused(run.schedule.root.linked.plan.name, executor, error))
 
     def progress(self) -> Optional[Tuple[int, ...]]:
         """Return what changes when work is begun; None when none waits that more lanes could take."""

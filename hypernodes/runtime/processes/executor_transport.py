@@ -6,8 +6,8 @@ import queue
 from concurrent.futures import Executor, Future
 from typing import Any, Dict, List, Optional
 
-from hypernodes.errors import ChangedModuleError, ExecutorError
-from hypernodes.errors.notes import said
+from hypernodes.errors import ChangedModuleError
+from hypernodes.errors.running import refused
 from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.wire import Died, Outcome, WorkRequest, decode_response, message_of
 
@@ -41,7 +41,7 @@ class ExecutorTransport:
         try:
             future = self._executor.submit(worker_module.answer_for, self._workers, parts)
         except Exception as error:
-            raise ExecutorError(self._pipeline, type(self._executor).__name__, said(error)) from error
+            raise refused(self._pipeline, self._executor, error) from error
         self._out[future] = request.key
         future.add_done_callback(self._answers.put)
 

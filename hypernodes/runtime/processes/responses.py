@@ -73,12 +73,11 @@ def packed_events(events: Sequence[Event]) -> bytes:
     """Return events as bytes, whatever they tell of."""
     told = []
     for event in chain.from_iterable([event.each for event in events]):
-        payload = event.payload
         if event.kind == NODE_ERROR:
-            payload = portable(payload)
+            event = evolve(event, payload=portable(event.payload))
         elif event.kind in (NODE_START, NODE_END):
-            payload = {name: _sent(value) for name, value in payload.items()}
-        told.append((*msgspec.structs.astuple(event)[:5], payload, event.time, event.output, event.began))
+            event = evolve(event, payload={name: _sent(value) for name, value in event.payload.items()})
+        told.append(msgspec.structs.astuple(event))
     return dumps(told, "what a callback is told")
 
 

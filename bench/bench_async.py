@@ -6,6 +6,8 @@ Peers make the same calls: what blocks the loop goes to a thread (`asyncio.to_th
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Callable, Iterator, List
@@ -19,6 +21,7 @@ ITEMS = 10_000
 WIDTH = 1_000
 SECONDS = 0.01
 REQUESTS = 100
+SERVED = 1_000
 SIZE = 400  # of a matrix: about 5 ms of a core
 
 
@@ -98,6 +101,28 @@ def requests() -> Iterator[Duel]:
 
 
 @contextmanager
+def service() -> Iterator[Duel]:
+    """Requests that wait in plain functions, many more than there are threads for them."""
+
+    def work(x: int) -> int:
+        time.sleep(0.001)
+        return x + 1
+
+    pipeline = Pipeline(nodes=[node("y")(work)], backend=LocalBackend("threaded", max_workers=4))
+
+    async def by_hand() -> List[int]:
+        with ThreadPoolExecutor(4) as executor:
+            call = asyncio.get_running_loop().run_in_executor
+            return await asyncio.gather(*[call(executor, work, x) for x in range(SERVED)])
+
+    async def ours() -> List[Any]:
+        return await asyncio.gather(*[pipeline.arun({"x": x}) for x in range(SERVED)])
+
+    sides = {"run_in_executor": lambda: asyncio.run(by_hand()), OURS: lambda: asyncio.run(ours())}
+    yield Duel(f"{SERVED} requests of 1 ms on 4 threads", sides, 1.2, turns=5)
+
+
+@contextmanager
 def small() -> Iterator[Duel]:
     @node(output_name="y")
     async def at_once(x):  # type: ignore[no-untyped-def]
@@ -108,7 +133,7 @@ def small() -> Iterator[Duel]:
     yield Duel("run of one coroutine node, warm", sides, 100.0, microseconds_each(1), "µs")
 
 
-QUESTIONS = [items, *[partial(chained, nodes) for nodes in ("sequential", "async")], requests, small]
+QUESTIONS = [items, *[partial(chained, nodes) for nodes in ("sequential", "async")], requests, service, small]
 
 
 @pytest.mark.parametrize("side", [OURS])

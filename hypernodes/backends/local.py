@@ -20,8 +20,8 @@ from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 from hypernodes.request import Request
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.drivers.cores import usable_cores
-from hypernodes.runtime.drivers.places import Places
 from hypernodes.runtime.drivers.run import Resources
+from hypernodes.runtime.drivers.thread_pool import ThreadPool
 
 MODES = ("sequential", "async", "threaded", "parallel")
 
@@ -102,7 +102,7 @@ class LocalBackend(Backend):
         self._executor = executor
         # Where no mode asks for threads, those beside an event loop are as many as other libraries would use.
         threaded = "async" in modes or "threaded" in modes
-        self._places = Places(self._options.max_workers if threaded else _waiting_threads())
+        self._threads = ThreadPool(self._options.max_workers if threaded else _waiting_threads())
         self._pool: Any = None
         self._native_threads = 1
         self._closed = False
@@ -141,8 +141,8 @@ class LocalBackend(Backend):
             return LocalExecutable(plan, self._lend, listeners, demand.provided, request.collects)
 
     def _lend(self, layers: Optional[Layers], events: Optional[Callable[[Any], None]], subscriber: AtOnce) -> Resources:
-        threads = None if self._executor is None or is_remote(self._executor) else self._executor
-        lent = (self.max_workers, threads, self._feeder, self.worker_retries, self._places)
+        executor = None if self._executor is None or is_remote(self._executor) else self._executor
+        lent = (self.max_workers, self._threads, executor, self._feeder, self.worker_retries)
         return Resources(*lent, layers, events, subscriber)
 
     def _check(self, plan: Plan) -> None:

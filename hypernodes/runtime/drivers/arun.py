@@ -1,7 +1,8 @@
 """A linked plan and the running event loop in, the root frame's slots filled out: one run that blocks nothing.
 
-Coroutine nodes run on the caller's loop. Where that is all there is, no thread is started; otherwise the coordinator
-is a thread of its own, and the caller's task awaits its end. A cancelled task stops the run and still awaits its end.
+Coroutine nodes run on the caller's loop, what is plain in threads of the backend, and the coordinator is a task that
+awaits the end. Only what would block the loop has a thread of its own: to wait for worker processes, or to submit to an
+executor of the user's. A cancelled task stops the run and still awaits its end.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
-from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.bundle.cancellation import within
-from hypernodes.runtime.bundle.interpreter import Slots
+from hypernodes.runtime.bundle.interpreter import Slots, Stopped
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.coordinator import Coordinator, straight
 from hypernodes.runtime.drivers.interrupts import interruptible_await
 from hypernodes.runtime.drivers.libraries import alike
-from hypernodes.runtime.drivers.places import Places, placed, waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
+from hypernodes.runtime.drivers.thread_pool import Latch, ThreadPool, waiting
 from hypernodes.runtime.drivers.wakeup import LoopWakeup
 from hypernodes.runtime.schedule.schedule import Failures
+
+Stop = Callable[[BaseException], None]
 
 
 async def arun_plan(linked: LinkedPlan, slots: Slots, resources: Resources) -> Failures:
@@ -32,80 +34,122 @@ async def arun_plan(linked: LinkedPlan, slots: Slots, resources: Resources) -> F
     with waiting(), contextlib.closing(Services(asyncio.get_running_loop())) as services:
         slots[0] = services
         if linked.inline:
-            return await _straight_in_thread(linked, slots, services, resources.places)
-        run = Run(linked, slots, resources, services)
-        if linked.placements_used <= {LOOP}:
-            await on_loop(run)
-        else:
-            await in_thread(Coordinator(run, resources.places).work, run.interrupt)
+            return await _straight_beside(linked, slots, services, resources.threads)
+        run = Run(linked, slots, resources, services, beside=True)
+        await coordinate(run, run.interrupt)
         return run.schedule.failures
 
 
-async def _straight_in_thread(
-    linked: LinkedPlan, slots: Slots, services: Services, places: Optional[Places]
-) -> Failures:
-    failures: Failures = []
+async def coordinate(run: Run, stop: Stop) -> None:
+    """Await the end of a run; where this task is cancelled, call `stop` with that, and await it all the same."""
+    if run.feeder is None and run.executor is None:
+        await _on_loop(run, stop)
+    else:
+        await _in_thread(Coordinator(run).work, stop)
+
+
+async def _on_loop(run: Run, stop: Stop) -> None:
+    """Coordinate a run whose lanes do all of the work: there is nothing to do but to wait for its end."""
+    wakeup = run.wakeup = LoopWakeup(asyncio.get_running_loop())
+    with within(run.halt):
+        with run.lock:
+            more = run.wake()
+        for lanes in run.lanes:
+            lanes.latch.told = wakeup.set
+        if more:
+            run.grow()
+        try:
+            await _ended(wakeup, lambda: run.schedule.done and not run.threads_at_work(), stop)
+        finally:
+            run.close()
+
+
+async def _ended(wakeup: LoopWakeup, ended: Callable[[], bool], stop: Stop) -> None:
+    """Wait, and look at each wake-up whether it has `ended`; then raise what has come in the meantime."""
+    stopped: List[BaseException] = []
+
+    def stop_it(error: BaseException) -> None:
+        stopped.append(error)
+        stop(error)
+
+    with interruptible_await(stop_it):
+        waited = False
+        while not (waited and ended()):
+            try:
+                # Where it took no time, the other tasks of the loop have their turn all the same.
+                waited = await (wakeup.turn() if ended() else wakeup.wait(ended)) or waited
+            except asyncio.CancelledError as cancelled:
+                if not stopped:
+                    stop_it(cancelled)
+    if stopped:
+        raise stopped[0]
+
+
+class _Straight:
+    """A plan of one bundle as a lane; see `Lane`."""
+
+    wanted = True
+
+    def __init__(self, linked: LinkedPlan, slots: Slots, threads: ThreadPool) -> None:
+        self.kept = threads.kept()
+        self.latch = Latch()
+        self.failures: Failures = []
+        self._work: Optional[Tuple[LinkedPlan, Slots]] = (linked, slots)
+        self._context = contextvars.copy_context()
+
+    def progress(self) -> Tuple[int, ...]:
+        """Return nothing: it is one piece of work."""
+        return ()
+
+    def work(self) -> None:
+        """Do it."""
+        work, self._work = self._work, None
+        if work is not None:
+            self.failures.extend(self._context.run(straight, *work))
+
+    def refused(self, error: BaseException) -> None:
+        """End for want of a thread."""
+        self.failures.append((None, error))
+
+
+async def _straight_beside(linked: LinkedPlan, slots: Slots, services: Services, threads: ThreadPool) -> Failures:
     services.apart = True
+    lane = _Straight(linked, slots, threads)
+    wakeup = LoopWakeup(asyncio.get_running_loop())
+    lane.latch.told = wakeup.set
 
-    def work() -> None:
-        with contextlib.nullcontext(True) if places is None else placed(places, services) as entered:
-            if entered:
-                failures.extend(straight(linked, slots))
+    def stop() -> None:
+        services.stop()
+        if threads.take_back(lane):
+            lane.failures.append((None, Stopped()))
 
-    with within(services.stop):
-        await in_thread(work, lambda error: services.stop())
-    return failures
+    threads.enter(joins=False)
+    try:
+        with within(stop):
+            if threads.ask(lane):
+                threads.start()
+            await _ended(wakeup, lambda: not lane.latch.count, lambda error: stop())
+    finally:
+        threads.leave(joined=False)
+    return lane.failures
 
 
-async def in_thread(work: Callable[[], None], stop: Callable[[BaseException], None]) -> None:
-    """Await `work` in a thread; when this task is cancelled, call `stop` on it, and await the end all the same."""
+async def _in_thread(work: Callable[[], None], stop: Stop) -> None:
+    """Await `work` in a thread of its own."""
     loop = asyncio.get_running_loop()
-    over = asyncio.Event()
+    wakeup, over = LoopWakeup(loop), threading.Event()
 
     def coordinate() -> None:
         try:
             work()
         finally:
-            loop.call_soon_threadsafe(over.set)
+            over.set()
+            wakeup.set()
 
     run = contextvars.copy_context().run
     thread = threading.Thread(target=run, args=(alike(coordinate),), name="hypernodes-coordinator", daemon=True)
-    stopped: List[BaseException] = []
-
-    def stop_thread(error: BaseException) -> None:
-        stopped.append(error)
-        stop(error)
-
-    with interruptible_await(stop_thread):
-        thread.start()
-        try:
-            await over.wait()
-        except asyncio.CancelledError as cancelled:
-            stop_thread(cancelled)
-            while not over.is_set():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await over.wait()
-        finally:
-            thread.join()
-    if stopped:
-        raise stopped[0]
-
-
-async def on_loop(run: Run) -> None:
-    """Coordinate a run whose lanes are all on this loop: there is nothing to do but to wait for its end."""
-    wakeup = run.wakeup = LoopWakeup(asyncio.get_running_loop())
-    cancelled: Optional[asyncio.CancelledError] = None
-    with interruptible_await(run.interrupt), within(run.halt):
-        with run.lock:
-            more = run.wake()
-        if more and run.threads is not None:
-            run.threads.grow(more)
-        while not run.schedule.done:
-            try:
-                await wakeup.wait(lambda: run.schedule.done)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                run.interrupt(error)
-    run.close()
-    if cancelled is not None:
-        raise cancelled
+    thread.start()
+    try:
+        await _ended(wakeup, over.is_set, stop)
+    finally:
+        thread.join()

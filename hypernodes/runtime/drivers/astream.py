@@ -1,7 +1,7 @@
 """A linked plan and rows to feed its map in, the outputs of items out as they finish, on a running event loop.
 
 Rows are pulled by a task of their own, on the caller's loop, while the window has room; coroutine nodes run on that
-loop too. The coordinator of the run is where `arun` has it: a task where coroutines are all there is, else a thread. ::
+loop too. The coordinator of the run is where `arun` has it. ::
 
     pump (task) ─push─▶ Run ◀─ coordinator, lanes, workers
          ▲               │ deliver, from any thread
@@ -14,17 +14,15 @@ import asyncio
 from collections import deque
 from typing import AsyncGenerator, AsyncIterator, Deque, Optional
 
-from hypernodes.lowering.plan import LOOP
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.linked import LinkedPlan
-from hypernodes.runtime.drivers.arun import in_thread, on_loop
+from hypernodes.runtime.drivers.arun import coordinate
 from hypernodes.runtime.drivers.context import Begun
-from hypernodes.runtime.drivers.coordinator import Coordinator
-from hypernodes.runtime.drivers.places import waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
 from hypernodes.runtime.drivers.stream import Conclude
+from hypernodes.runtime.drivers.thread_pool import waiting
 from hypernodes.runtime.drivers.wakeup import LoopWakeup
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.sink import Delivery
@@ -61,12 +59,9 @@ async def astream_plan(
         services.cancel()
 
     feed = Feed(linked.map_steps[0], linked.plan.output_names, deliver, ordered, rows.total)
-    run = Run(linked, slots, resources, services, feed)
+    run = Run(linked, slots, resources, services, feed, beside=True)
     pump = _Pump(run, rows.reader)
-    working = (
-        on_loop(run) if linked.placements_used <= {LOOP} else in_thread(Coordinator(run, resources.places).work, stop)
-    )
-    coordinator, pumping = loop.create_task(Begun(working)), loop.create_task(Begun(pump.work()))
+    coordinator, pumping = loop.create_task(Begun(coordinate(run, stop))), loop.create_task(Begun(pump.work()))
     coordinator.add_done_callback(lambda task: wakeup.set())
     try:
         while True:

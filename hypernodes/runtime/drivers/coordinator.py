@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Optional
 
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.cancellation import enclosing, within
-from hypernodes.runtime.bundle.interpreter import Slots, Stopped, execute
+from hypernodes.runtime.bundle.interpreter import Slots, execute
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.interrupts import interruptible
-from hypernodes.runtime.drivers.places import Places, placed
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
-from hypernodes.runtime.drivers.threads import NOTHING, TAKE_OVER
+from hypernodes.runtime.drivers.threads import TAKE_OVER
 from hypernodes.runtime.schedule.schedule import Failures
 
 if TYPE_CHECKING:
@@ -30,11 +29,10 @@ does work of an executor whose threads may be waiting for it."""
 
 
 class Coordinator:
-    """Works in the thread that made it, or in one beside the caller's event loop: then it computes in `places`."""
+    """Works in the thread that calls `work`: the caller's own, or one beside its event loop."""
 
-    def __init__(self, run: Run, places: Optional[Places] = None) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self._places = places
         self.in_node = False
         self.interrupted: Optional[BaseException] = None
         self._stalled_since: Optional[float] = None
@@ -72,15 +70,16 @@ class Coordinator:
                 task = self._take()
                 work = feeder.take() if feeder is not None and task is None else None
                 done = schedule.done
-                threads = run.threads
-                more = NOTHING if task is not None and threads is not None and threads.settled else run.wake()
+                more = False if task is not None and run.settled else run.wake()
                 run.coordinator_waits = task is None and work is None and not done
                 garbage = run.garbage()
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
             del garbage
             before, outcome = None, DONE
-            if more and threads is not None:
-                threads.grow(more)
+            if more:
+                run.grow()
+            if run.executor is not None:
+                run.executor.submit()
             if work is not None and feeder is not None:
                 feeder.send(work)
                 continue  # another worker may be free as well
@@ -104,9 +103,6 @@ class Coordinator:
 
     def _run_here(self, task: Task) -> Outcome:
         """Run a task; Ctrl-C reaches its node as it would without us."""
-        if self._places is not None:
-            with placed(self._places, self.run.services) as entered:
-                return perform(task, self.run) if entered else Outcome(Stopped())
         self.in_node = True
         try:
             return perform(task, self.run)
@@ -124,10 +120,9 @@ class Coordinator:
 
     def _wait(self) -> Optional[Task]:
         """Wait until there is something to do; return a task that nobody else has taken for too long."""
-        run, threads, ready = self.run, self.run.threads, self.run.schedule.ready
+        run, ready = self.run, self.run.schedule.ready
         timeout: Optional[float] = None
-        lent = threads is not None and threads.executor is not None
-        if lent:
+        if run.executor is not None:
             # Again and again, since an executor lists a thread among its own a moment after it has started.
             timeout = PATIENCE
             with run.lock:
@@ -136,7 +131,7 @@ class Coordinator:
             timeout = TAKE_OVER
         run.wait(timeout)
         with run.lock:
-            if lent:
+            if run.executor is not None:
                 self._look_at_lanes()
                 since = self._stalled_since
                 stalled = since is not None and time.monotonic() - since >= PATIENCE
@@ -148,8 +143,7 @@ class Coordinator:
 
     def _look_at_lanes(self) -> None:
         """Note since when no lane has begun to take what is ready. Under the lock."""
-        threads = self.run.threads
-        if threads is None or not (threads.stalled and threads.may_wait_for_us):
+        if not self.run.stalled:
             self._stalled_since = None
         elif self._stalled_since is None:
             self._stalled_since = time.monotonic()

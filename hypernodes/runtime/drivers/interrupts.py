@@ -16,6 +16,13 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
+try:
+    # The one in `signal` looks the handler up in an enum, and the error of that, before Python 3.12, has its repr: with
+    # the handler of asyncio that of a task and all it is within, more than the rest of a small run costs.
+    from _signal import getsignal  # type: ignore[import-not-found]
+except ImportError:
+    from signal import getsignal
+
 if TYPE_CHECKING:
     from hypernodes.runtime.drivers.coordinator import Coordinator
 
@@ -26,7 +33,7 @@ def interruptible(coordinator: Coordinator) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
+    previous = getsignal(signal.SIGINT)
     if not _raises_keyboard_interrupt(previous):
         yield
         return
@@ -52,7 +59,7 @@ def interruptible_await(stop: Callable[[BaseException], None]) -> Iterator[None]
     """Handle SIGINT for an awaited run while the block runs, where Python's own handler would."""
     loop = asyncio.get_running_loop()
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _stop_first):
+    if not in_main or getsignal(signal.SIGINT) not in (signal.default_int_handler, _stop_first):
         yield
         return
 
@@ -65,7 +72,7 @@ def interruptible_await(stop: Callable[[BaseException], None]) -> Iterator[None]
         yield
     finally:
         _awaited.remove(entry)
-        if not _awaited and signal.getsignal(signal.SIGINT) is _stop_first:
+        if not _awaited and getsignal(signal.SIGINT) is _stop_first:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

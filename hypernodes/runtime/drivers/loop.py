@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set, Tuple
 from hypernodes.lowering.plan import LOOP, PlanStep
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
-from hypernodes.runtime.drivers.places import waiting
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, row_failed, row_results, row_slots
+from hypernodes.runtime.drivers.thread_pool import waiting
 from hypernodes.runtime.schedule.frames import Chunk
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ class LoopLanes:
                 task = schedule.take(LOOP)
                 more = run.wake()
             del garbage, before, outcome
-            if more and run.threads is not None:
-                run.threads.grow(more)
+            if more:
+                run.grow()
             if schedule.stopped:
                 # The lane itself may have been cancelled while its coroutine was ending; there is nothing more to pull.
                 return

@@ -8,8 +8,8 @@ a run is called from. ::
                  └────────────────────────┴─ work for processes (by the coordinator)
 
 The lock guards the schedule and what says who waits; nothing of the user's runs while it is held. Who holds it may ask
-for the lock of a pool, to borrow a worker, or for that of the thread of hooks, to start it; nobody asks the other way
-round.
+for the lock of a pool, to borrow a worker or to ask for a thread, or for that of the thread of hooks, to start it;
+nobody asks the other way round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from functools import partial
-from typing import Any, Callable, List, Optional, Protocol
+from typing import Any, Callable, List, Optional, Protocol, Set, Tuple
 
 import attrs
 
@@ -27,11 +27,12 @@ from hypernodes.runtime.bundle.cancellation import is_stop
 from hypernodes.runtime.bundle.interpreter import Slots, Stopped, is_exception
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.bundle.linked import LinkedPlan
+from hypernodes.runtime.drivers.executor_threads import ExecutorThreads
 from hypernodes.runtime.drivers.loop import LoopLanes
-from hypernodes.runtime.drivers.places import Places, waiting
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome
-from hypernodes.runtime.drivers.threads import NOTHING, ThreadLanes
+from hypernodes.runtime.drivers.thread_pool import ThreadPool, waiting
+from hypernodes.runtime.drivers.threads import ThreadLanes
 from hypernodes.runtime.drivers.wakeup import ThreadWakeup, Wakeup
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.frames import Chunk, MapRun
@@ -78,24 +79,26 @@ class Feeder(Protocol):
 
 @attrs.frozen
 class Resources:
-    """What a backend lends to a run: the number of workers, an executor for thread lanes, what feeds processes.
+    """What a backend lends to a run: its threads, an executor instead of them, what feeds processes.
 
-    Threads compute in its `places`, which all of its runs share. Work that its worker died with is tried on
-    `worker_retries` more of them.
+    At most `max_workers` tasks are out at once. Work that its worker died with is tried on `worker_retries` more.
     """
 
     max_workers: int
+    threads: ThreadPool
     executor: Any = None
     feeder: Optional[Callable[[Run, LinkedPlan, Resources], Feeder]] = None
     worker_retries: int = 0
-    places: Optional[Places] = None
     layers: Optional[Layers] = None
     events: Optional[Callable[[Any], None]] = None
     subscriber: AtOnce = AT_ONCE
 
 
 class Run:
-    """One run in progress. `lock` guards the schedule; everything called "under the lock" expects it held."""
+    """One run in progress. `lock` guards the schedule; everything called "under the lock" expects it held.
+
+    Where its coordinator is `beside` an event loop, or a task on it, nothing of the user's runs in its thread.
+    """
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Run:
         resources: Resources,
         services: Services,
         feed: Optional[Feed] = None,
+        beside: bool = False,
     ) -> None:
         self.lock = threading.Lock()
         self.caller = threading.current_thread()
@@ -114,9 +118,9 @@ class Run:
         self._thread_wakeup = ThreadWakeup()
         self.wakeup: Wakeup = self._thread_wakeup
         self.coordinator_waits = False
+        self.beside = beside
         self._wound_down = False
         self._feed = feed
-        self.places = resources.places
         used = linked.placements_used
         self.mixed = len(used) > 1
         self.feeder = resources.feeder(self, linked, resources) if PROCESS in used and resources.feeder else None
@@ -128,19 +132,34 @@ class Run:
                 sizes[PROCESS] = self.feeder.chunk
             self.schedule = Schedule(linked, slots, resources.max_workers, resources.layers, sizes, feed)
             joins = THREAD in used and resources.executor is None and self.feeder is None
-            self.own = tuple([name for name in (INLINE, THREAD) if (name in used if name == INLINE else joins)])
+            self.own = self._own(used, joins and not beside, beside)
             """Placements of the tasks that the coordinator takes."""
-            # A coordinator that takes thread bundles is one of the workers.
-            count = resources.max_workers - (1 if self.own == (THREAD,) else 0)
-            threads = THREAD in self.schedule.ready.tasks
-            self.threads = ThreadLanes(self, count, resources.executor) if threads else None
+            self.executor = ExecutorThreads(self, resources.executor) if resources.executor is not None else None
+            self.lanes = self._lanes(resources, beside)
             self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
         except BaseException:
             if self.feeder is not None:
                 self.feeder.close()
             raise
+        self._threads = resources.threads
+        self._joined = bool(self.lanes) and self._threads.enter(joins=self.own == (THREAD,))
         self.subscriber = resources.subscriber
         self.subscriber.begin(self.interrupt)
+
+    @staticmethod
+    def _own(used: Set[str], joins: bool, beside: bool) -> Tuple[str, ...]:
+        inline = (INLINE,) if INLINE in used and not beside else ()
+        return (*inline, THREAD) if joins else inline
+
+    def _lanes(self, resources: Resources, beside: bool) -> List[ThreadLanes]:
+        placements, found = self.schedule.ready.tasks, []
+        if THREAD in placements:
+            # A coordinator that takes thread bundles is one of the workers.
+            limit = resources.max_workers - (self.own == (THREAD,))
+            found.append(ThreadLanes(self, THREAD, limit, self.executor or resources.threads))
+        if beside and INLINE in placements:
+            found.append(ThreadLanes(self, INLINE, 1, resources.threads))
+        return found
 
     # -- under the lock -----------------------------------------------------------------------------------------------
 
@@ -172,17 +191,35 @@ class Run:
             schedule.garbage = []
         return found
 
-    def wake(self) -> int:
-        """Let others take what is ready; what it returns is for `ThreadLanes.grow`, unless `NOTHING`, unlocked."""
+    def wake(self) -> bool:
+        """Let others take what is ready; return whether `grow` is to be called, without the lock."""
         schedule = self.schedule
         if schedule.over:
             self._wind_down()
-            return NOTHING
+            return False
         if self.loop is not None:
             self.loop.wake()
         if self.offer() and THREAD in self.own:
-            return NOTHING
-        return self.threads.wake() if self.threads is not None else NOTHING
+            return False
+        more = False
+        for lanes in self.lanes:
+            more = lanes.wake() or more
+        return more
+
+    @property
+    def settled(self) -> bool:
+        """Whether every lane there may be is at work and nobody else waits for any: then there is nobody to wake."""
+        if self.mixed or self.coordinator_waits or self.schedule.over:
+            return False
+        return all(not ((lanes.out < lanes.limit and not lanes.asked) or lanes.idle) for lanes in self.lanes)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether work for the user's executor is ready, and no lane has begun there, maybe because it waits for us."""
+        if self.executor is None or not self.executor.may_wait_for_us:
+            return False
+        ready, begun = self.schedule.ready, any(lanes.out > lanes.asked for lanes in self.lanes)
+        return not begun and THREAD in ready.tasks and ready.has(THREAD)
 
     def offer(self) -> bool:
         """Wake a coordinator that waits and finds something to take; return whether there was one."""
@@ -204,14 +241,23 @@ class Run:
         self.coordinator_waits = False
         self.wakeup.set()
 
-    def join_threads(self) -> None:
-        """Let the coordinator take what thread lanes would, since there are none."""
-        if THREAD not in self.own:
-            self.own = (*self.own, THREAD)
+    def join_threads(self, placement: str) -> bool:
+        """Let the coordinator take what thread lanes would, since there are none; return whether it can."""
+        if self.beside:
+            return False
+        if placement not in self.own:
+            self.own = (*self.own, placement)
+        self._wake_coordinator()
+        return True
+
+    def wake_coordinator(self) -> None:
+        """Let the coordinator look, if it waits."""
+        if self.coordinator_waits:
+            self._wake_coordinator()
 
     def _wind_down(self) -> None:
-        if self.threads is not None:
-            self.threads.stop()
+        for lanes in self.lanes:
+            lanes.stop()
         # Once is enough: a coordinator that wakes itself would not wait, but spin until the last lane has ended.
         if self.schedule.stopped and not self._wound_down:
             self.services.stop()
@@ -234,8 +280,12 @@ class Run:
         with self.lock:
             self.schedule.push(row)
             more = self.wake()
-        if more and self.threads is not None:
-            self.threads.grow(more)
+        if more:
+            self.grow()
+
+    def grow(self) -> None:
+        """Let threads start that lanes were asked for."""
+        self._threads.start()
 
     def window(self) -> int:
         """Return how many rows may have been pushed whose items have not been handed over."""
@@ -249,7 +299,7 @@ class Run:
         return (
             self.services.serves(thread)
             or self.subscriber.serves(thread)
-            or (self.threads is not None and self.threads.serves(thread))
+            or any(lanes.serves(thread) for lanes in self.lanes)
         )
 
     @property
@@ -265,7 +315,9 @@ class Run:
         """Let the map that is fed end with the rows it has."""
         with self.lock:
             self.schedule.end_feed()
-            self.wake()
+            more = self.wake()
+        if more:
+            self.grow()
 
     # -- from outside -------------------------------------------------------------------------------------------------
 
@@ -292,9 +344,13 @@ class Run:
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
+    def threads_at_work(self) -> bool:
+        """Return whether a thread has a lane, or may get one."""
+        return any(lanes.latch.count for lanes in self.lanes)
+
     def lanes_at_work(self) -> bool:
         """Return whether a lane may still have a task."""
-        return (self.threads is not None and self.threads.active > 0) or (self.loop is not None and self.loop.active)
+        return self.threads_at_work() or (self.loop is not None and self.loop.active)
 
     def close(self) -> None:
         """Wait until every lane has ended, and let go of them: they refer to the run.
@@ -303,8 +359,12 @@ class Run:
         """
         with self.lock:
             self._wind_down()
-        if self.threads is not None:
-            self.threads.close()
+        if self.executor is not None:
+            self.executor.close()
+        for lanes in self.lanes:
+            lanes.latch.wait()
+        if self.lanes:
+            self._threads.leave(self._joined)
         if self.feeder is not None:
             with self.lock:
                 # Who still pushes rows, or ends, must not write to a descriptor that may be somebody else's by then.
@@ -312,5 +372,6 @@ class Run:
             self.feeder.close()
         if self.loop is not None and self.services.lends_loop:
             self.loop.close()
-        self.threads = self.loop = self.feeder = None
+        self.lanes = []
+        self.executor = self.loop = self.feeder = None
         self.schedule.garbage = []

@@ -29,10 +29,10 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.maps import frame_slots
 from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.libraries import alike
-from hypernodes.runtime.drivers.places import waiting
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
+from hypernodes.runtime.drivers.thread_pool import waiting
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.schedule import Failures
 from hypernodes.runtime.schedule.sink import Delivery

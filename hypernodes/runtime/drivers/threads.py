@@ -1,208 +1,142 @@
-"""Lanes of threads: loops that take ready tasks out of the schedule of one run.
+"""Lanes of threads: loops that take ready tasks of one placement out of the schedule of one run.
 
-A lane is what a thread (or somebody's executor) runs: it takes a task, runs it and takes the next, so a bundle costs a
-lock and no future. Lanes start one by one, and only while work is ready that nobody is free to take.
+A lane is what a thread runs: it takes a task, runs it and takes the next, so a bundle costs a lock and no future. There
+is one more while work is ready that nobody is free to take; where threads come from is for its lender to say, the
+backend's pool or an executor of the user's.
 """
 
 from __future__ import annotations
 
-import contextvars
 import threading
-from concurrent.futures import Executor, Future
-from functools import partial
-from typing import TYPE_CHECKING, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Optional, Protocol, Set, Tuple
 
-from hypernodes.errors.running import refused
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
-from hypernodes.runtime.drivers.growth import core_count, watch
-from hypernodes.runtime.drivers.libraries import alike, kept_by_thread, lent
-from hypernodes.runtime.drivers.places import Turn
+from hypernodes.runtime.drivers.libraries import Kept
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
+from hypernodes.runtime.drivers.thread_pool import Lane, Latch, waiting
 from hypernodes.runtime.schedule.frames import BundleTask
 
 if TYPE_CHECKING:
     from hypernodes.runtime.drivers.run import Run
     from hypernodes.runtime.schedule.ready import Task
 
-NOTHING, LANE, WATCH = range(3)
-"""What follows when lanes were woken: nothing, one more of them, or a look whether there should be more."""
-
 TAKE_OVER = 0.001
 """Seconds after which a lane that has nothing to do takes over rows that another holds and has not begun. That one
 took no more than a tenth of this should have taken it, so nobody is disturbed where all goes as expected."""
 
 
-_around: contextvars.ContextVar[Tuple[Executor, ...]] = contextvars.ContextVar("hypernodes.around", default=())
-"""Executors with lanes of the runs that this code is within."""
+class Lender(Protocol):
+    """Where lanes get their threads from."""
+
+    def ask(self, lane: Lane) -> bool:
+        """Have a thread run a lane; return whether `start` is to be called then, without a lock."""
+
+    def take_back(self, lane: Lane) -> bool:
+        """Return whether no thread has begun a lane that was asked for, and none will."""
+
+    def crowded(self, lane: Lane) -> bool:
+        """Return whether who runs a lane is to let others go on."""
+
+    def start(self) -> None:
+        """Start what was asked for."""
+
+    def kept(self) -> Kept:
+        """Return what libraries are to keep for these threads as they do for this one."""
 
 
 class ThreadLanes:
-    """The thread lanes of one run: threads of its own, or lanes submitted to an executor, which is never shut down.
+    """The lanes of one run that take tasks of one placement, at most `limit` of them at once.
 
-    `reserved` lanes are started or about to be, `active` ones have begun to run, `idle` ones wait for work. As many as
-    there are cores start as soon as there is work for them; beyond, `growth` says when, but for those of an executor.
+    `out` lanes were asked for or are at work, one of them, when `asked`, by nobody yet; `idle` ones wait for rows that
+    they may take over. All of it is guarded by the run's lock.
     """
 
-    def __init__(self, run: Run, limit: int, executor: Optional[Executor]) -> None:
+    def __init__(self, run: Run, placement: str, limit: int, lender: Lender) -> None:
         self._run = run
-        self._limit = limit
-        self.executor = executor
-        self._kept = kept_by_thread() if executor is not None else ()
-        around = run.context.get(_around, ())
-        self._within = any(each is executor for each in around)
-        if executor is not None:
-            run.context.run(_around.set, (*around, executor))
-        self._threads: List[threading.Thread] = []
-        self._futures: Set[Future[None]] = set()
-        self._work = threading.Condition(run.lock)
-        self._count = 0
-        # The coordinator counts among those that start at once where it takes what they do.
-        self._at_once = limit if executor is not None else max(1, core_count() - (THREAD in run.own))
-        self._watched = False
-        # Work on an executor is bounded by the executor.
-        self._places = run.places if executor is None else None
-        self._turn = Turn()
-        self.reserved = 0
-        self.active = 0
+        self._placement = placement
+        self.limit = limit
+        self._lender = lender
+        self._rows = threading.Condition(run.lock)
+        self._threads: Set[threading.Thread] = set()
+        self.kept = lender.kept()
+        self.latch = Latch()
+        self.asked = False
+        self.out = 0
         self.idle = 0
 
-    def wake(self) -> int:
-        """Let idle lanes take what is ready, or count in one more that would find work: then `grow` has to follow."""
-        if not self.idle and (self.reserved >= self._limit or self._watched):
-            return NOTHING
+    # -- for the run --------------------------------------------------------------------------------------------------
+
+    def wake(self) -> bool:
+        """Let a lane take what is ready; return whether `start` of its lender is to be called. Under the run's lock."""
+        if (self.out >= self.limit or self.asked) and not self.idle:
+            return False
         ready = self._run.schedule.ready
-        if not ready.has(THREAD):
-            return NOTHING
+        if not ready.has(self._placement):
+            return False
         if self.idle:
-            self._work.notify(min(ready.count(THREAD), self.idle))
-            return NOTHING
-        if self.reserved >= self._at_once:
-            self._watched = True
-            return WATCH
-        self.reserved += 1
-        return LANE
-
-    def grow(self, more: int = LANE) -> None:
-        """Start the lane that was counted in, or have somebody look whether there should be more."""
-        if more == WATCH:
-            watch.look_at(self)
-            return
-        self._count += 1
-        try:
-            if self.executor is None:
-                lane = alike(self._lane)
-                thread = threading.Thread(target=lane, name=f"hypernodes-{self._count}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
-            else:
-                self._submit(self.executor)
-        except RuntimeError:
-            # No thread to be had: whoever is there already does the work.
-            with self._run.lock:
-                self.reserved -= 1
-                self._limit = self.reserved
-                if not self._limit:
-                    self._run.join_threads()
-                self._run.wakeup.set()
-
-    def _submit(self, executor: Executor) -> None:
-        try:
-            future = executor.submit(self._lent_lane)
-        except BaseException as error:
-            # Work of an executor runs on it or not at all: elsewhere it would not find what its threads have.
-            self._refused(executor, error)
-            return
-        self._futures.add(future)
-        future.add_done_callback(partial(self._lane_done, executor))
-
-    def _lane_done(self, executor: Executor, future: Future[None]) -> None:
-        self._futures.discard(future)  # a run without end has lanes without end
-        error = None if future.cancelled() else future.exception()
-        if error is not None:
-            self._refused(executor, error)
-
-    def _refused(self, executor: Executor, error: BaseException) -> None:
-        run = self._run
-        with run.lock:
-            self.reserved -= 1
-        run.interrupt(refused(run.schedule.root.linked.plan.name, executor, error))
-
-    def progress(self) -> Optional[Tuple[int, ...]]:
-        """Return what changes when work is begun; None when none waits that more lanes could take."""
-        run = self._run
-        with run.lock:
-            schedule = run.schedule
-            if schedule.over or self.reserved >= self._limit or not schedule.ready.has(THREAD):
-                self._watched = False
-                return None
-            return (*schedule.ready.progress(THREAD), self.idle)
-
-    def add(self) -> None:
-        """Start as many again as there are, and one more: those that only wait may be many."""
-        with self._run.lock:
-            schedule = self._run.schedule
-            room = 0 if schedule.over else min(self._limit - self.reserved, schedule.ready.count(THREAD) - self.idle)
-            count = max(0, min(room, 1 + self.reserved))
-            self.reserved += count
-        for _ in range(count):
-            self.grow()
-
-    @property
-    def settled(self) -> bool:
-        """Whether every lane there may be is at work and nobody else waits for any: then there is nobody to wake."""
-        run = self._run
-        return (
-            (self.reserved >= self._limit or self._watched)
-            and not self.idle
-            and not run.mixed
-            and not run.coordinator_waits
-            and not run.schedule.over
-        )
-
-    @property
-    def stalled(self) -> bool:
-        """Whether work is ready and no lane has begun that could take it; read under the run's lock."""
-        return not self.active and self._run.schedule.ready.has(THREAD)
-
-    def serves(self, thread: threading.Thread) -> bool:
-        """Return whether a thread is ours or the executor's own: waiting for those, it could wait for itself."""
-        return thread in self._threads or thread in getattr(self.executor, "_threads", ())
-
-    @property
-    def may_wait_for_us(self) -> bool:
-        """Whether threads of the executor may be waiting for this very run, which is within one of theirs."""
-        return self.executor is not None and (self._within or self.serves(self._run.caller))
+            self._rows.notify(min(ready.count(self._placement), self.idle))
+            return False
+        self.asked = True
+        self.out += 1
+        return self._lender.ask(self)
 
     def stop(self) -> None:
-        """Let idle lanes, and those that wait for a place, see that the run is over; called under the run's lock."""
-        if self._places is not None and not self._turn.over:
-            self._places.end(self._turn)
+        """Let nobody wait for a lane, or in it, since the run is over. Under the run's lock."""
+        if self.asked and self._lender.take_back(self):
+            self.asked = False
+            self.out -= 1
         if self.idle:
-            self._work.notify_all()
+            self._rows.notify_all()
 
-    def close(self) -> None:
-        """Wait until every lane has ended; one that an executor never started is taken back."""
-        watch.leave(self)
-        for thread in self._threads:
-            thread.join()
-        for future in list(self._futures):
-            if not future.cancel():
-                future.exception()
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread runs one of these lanes."""
+        return thread in self._threads
 
-    def _lent_lane(self) -> None:
-        with lent(self._kept):
-            self._lane()
+    # -- for the lender -----------------------------------------------------------------------------------------------
 
-    def _lane(self) -> None:
+    @property
+    def wanted(self) -> bool:
+        """Whether a lane would find something to do; a look without a lock."""
+        return self._run.schedule.ready.has(self._placement)
+
+    def progress(self) -> Tuple[int, ...]:
+        """Return what changes when tasks are put in or taken; a look without a lock."""
+        return self._run.schedule.ready.progress(self._placement)
+
+    def refused(self, error: BaseException) -> None:
+        """Do without: the coordinator takes what it can, and for what it cannot the run ends."""
         run = self._run
-        lock, schedule = run.lock, run.schedule
-        take, copied = schedule.take, run.context.copy
+        with run.lock:
+            self.asked = False
+            self.out -= 1
+            self.limit = self.out
+            helped = run.join_threads(self._placement)
+        if not helped:
+            run.interrupt(error)
+
+    def work(self) -> None:
+        """Take tasks and run them while there are any; what is wrong in here and no node's fault ends the run."""
+        run, thread = self._run, threading.current_thread()
+        self._threads.add(thread)
+        try:
+            self._serve()
+        except BaseException as error:
+            with run.lock:
+                self.asked = False
+                self.out -= 1
+            run.interrupt(error)
+        finally:
+            self._threads.discard(thread)
+
+    def _serve(self) -> None:
+        run, lender, placement = self._run, self._lender, self._placement
+        lock, schedule, crowded = run.lock, run.schedule, lender.crowded
+        take, copied, ready = schedule.take, run.context.copy, schedule.ready
         before: Optional[Task] = None
-        outcome = DONE
-        places, placed = self._places, False
+        outcome, served = DONE, False
         with lock:
-            self.active += 1
+            self.asked = False
         while True:
             with lock:
                 if before is not None:
@@ -210,31 +144,23 @@ class ThreadLanes:
                 garbage = schedule.garbage
                 if garbage:
                     schedule.garbage = []
-                task = take(THREAD)
-                more = NOTHING if task is None or self.settled else run.wake()
+                crowd = served and crowded(self)
+                task = None if crowd else take(placement)
+                stays = task is not None or (self._has_rows() and not (crowd and ready.has(placement)))
+                if not stays:
+                    self.out -= 1
+                more = False if task is not None and run.settled else run.wake()
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
             del garbage
             before, outcome = None, DONE
-            if placed and (task is None or places.queue):  # type: ignore[union-attr]
-                places.leave()  # type: ignore[union-attr]
-                placed = False
-            if task is None:
-                with lock:
-                    task = self._wait_for_task()
-                    more = self._end() if task is None else NOTHING if self.settled else run.wake()
+            served = True
             if more:
-                self.grow(more)
-            if task is None:
+                run.grow()
+            if not stays:
                 return
-            if places is not None and not placed:
-                placed = places.enter(self._turn, wait=False)
-                if not placed:
-                    # Others may have it meanwhile, such as the thread that called the run, which needs no place.
-                    with lock:
-                        schedule.give_back(THREAD, task)
-                        run.offer()
-                    del task
-                    placed = places.enter(self._turn)
+            if task is None:
+                task = self._wait_for_rows()
+                if task is None:
                     continue
             if type(task) is BundleTask:
                 # What `perform` does: most tasks are bundles, and there may be very many.
@@ -249,23 +175,26 @@ class ThreadLanes:
             before = task
             del task
 
-    def _wait_for_task(self) -> Optional[Task]:
+    def _has_rows(self) -> bool:
+        """Return whether rows that others hold may be taken over, by who has time for it."""
         schedule = self._run.schedule
-        ready = schedule.ready
-        task = schedule.take(THREAD)
-        # A lane on an executor gives its worker back, which others may be waiting for; one of ours waits for more.
-        while task is None and not (schedule.over or (self.executor is not None and not ready.divisible)):
-            self._run.wake()
-            divisible = ready.divisible
-            self.idle += 1
-            woken = self._work.wait(TAKE_OVER if divisible else None)
-            self.idle -= 1
-            task = schedule.take(THREAD)
-            if task is None and not woken:
-                task = ready.take_over()
-        return task
+        return self._placement == THREAD and schedule.ready.divisible and not schedule.over
 
-    def _end(self) -> int:
-        self.active -= 1
-        self.reserved -= 1
-        return self._run.wake()
+    def _wait_for_rows(self) -> Optional[Task]:
+        """Return a task when there is one, or rows that nobody has begun for too long; None when there is none."""
+        run, schedule = self._run, self._run.schedule
+        task: Optional[Task] = None
+        with waiting(), run.lock:
+            while task is None and self._has_rows():
+                self.idle += 1
+                woken = self._rows.wait(TAKE_OVER)
+                self.idle -= 1
+                task = schedule.take(self._placement)
+                if task is None and not woken:
+                    task = schedule.ready.take_over()
+        if task is not None and self._lender.crowded(self):
+            # Others compute in the meantime, and this thread would be one too many.
+            with run.lock:
+                schedule.give_back(self._placement, task)
+            return None
+        return task

@@ -49,8 +49,13 @@ class LoopWakeup:
                 # Raised by a loop that was closed over an open stream, and that nobody waits on any more.
                 self._loop.call_soon_threadsafe(self._event.set)
 
-    async def wait(self, otherwise: Callable[[], bool]) -> None:
-        """Wait until it is set, unless `otherwise` there is a reason already not to."""
+    async def wait(self, otherwise: Callable[[], bool]) -> bool:
+        """Wait until it is set, unless `otherwise` there is a reason already not to; return whether it waited."""
         self._event.clear()
-        if not otherwise():
-            await self._event.wait()
+        return not otherwise() and await self._event.wait()
+
+    async def turn(self) -> bool:
+        """Wait until whatever else is ready on the loop has had its turn."""
+        self._event.clear()
+        self._loop.call_soon(self._event.set)
+        return await self._event.wait()

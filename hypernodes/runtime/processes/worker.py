@@ -30,6 +30,7 @@ from hypernodes.runtime.bundle.locate import EXPLANATIONS
 from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
+from hypernodes.runtime.drivers.thread_pool import ThreadPool
 from hypernodes.runtime.processes import environment, role, telling
 from hypernodes.runtime.processes.channel import Connection
 from hypernodes.runtime.processes.memory import Segment, count_mapped, take
@@ -79,7 +80,8 @@ class _WorkerServices(Services):
             while len(self._hosted) > FRAMES:
                 self._hosted.popitem(last=False)
         self._hosted.move_to_end(key)
-        run = Run(linked, slots, Resources(plan.options.max_workers, layers=layers), self)
+        width = plan.options.max_workers
+        run = Run(linked, slots, Resources(width, ThreadPool(width), layers=layers), self)
         Coordinator(run).work()
         self.apart, self.stopped, self._paused = False, False, None
         for task, error in run.schedule.failures:

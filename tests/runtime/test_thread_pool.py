@@ -3,71 +3,150 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 
 import pytest
 from graphs import ids
-from observing import Gauge
+from observing import Gauge, ours
 
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.runtime.drivers.places import Places, Turn, waiting
+from hypernodes.runtime.drivers.thread_pool import Latch, ThreadPool, waiting
 
 THREADED = [("threaded", "sequential"), ("async", "sequential"), ("sequential", "threaded"), ("threaded", "threaded")]
 
 
-# -- places alone ------------------------------------------------------------------------------------------------------
+# -- the pool alone ----------------------------------------------------------------------------------------------------
 
 
-def test_who_asks_first_gets_the_next_place():
-    places, order = Places(1), []
-    assert places.enter(Turn())
+class Lane:
+    """Notes its name and waits, where it is told to."""
 
-    def ask(number):
-        assert places.enter(Turn())
-        order.append(number)
-        places.leave()
+    kept = ()
+    wanted = True
 
-    threads = []
-    for number in range(4):
-        threads.append(threading.Thread(target=ask, args=(number,)))
-        threads[-1].start()
-        while len(places.queue) <= number:
-            time.sleep(0.001)
-    assert not places.enter(Turn(), wait=False)
-    places.leave()
-    for thread in threads:
-        thread.join(20)
-    assert order == [0, 1, 2, 3]
-    assert places.enter(Turn(), wait=False)
-    places.leave()
+    def __init__(self, name, ran, hold=None):
+        self.latch = Latch()
+        self.name, self.ran, self.hold = name, ran, hold
+        self.began = threading.Event()
+        self.errors = []
 
+    def progress(self):
+        return ()
 
-def test_a_turn_that_is_over_gets_none():
-    places, turn, found = Places(1), Turn(), []
-    assert places.enter(Turn())
-    thread = threading.Thread(target=lambda: found.append(places.enter(turn)))
-    thread.start()
-    while not places.queue:
-        time.sleep(0.001)
-    places.end(turn)
-    thread.join(20)
-    assert found == [False]
-    assert not places.queue
-    assert not places.enter(turn)
-    places.leave()
-    assert places.enter(Turn(), wait=False)
-    places.leave()
+    def work(self):
+        self.ran.append(self.name)
+        self.began.set()
+        if self.hold is not None:
+            assert self.hold.wait(20)
+
+    def refused(self, error):
+        self.errors.append(error)
 
 
-def test_what_waits_gives_its_place_back_and_goes_on_without_queueing():
-    places = Places(1)
-    assert places.enter(Turn())
-    with waiting(), waiting():
-        assert another(lambda: places.enter(Turn(), wait=False))  # and never leaves
-    assert not another(lambda: places.enter(Turn(), wait=False))
-    places.leave()  # one too many was out
-    assert not another(lambda: places.enter(Turn(), wait=False))
+@pytest.fixture
+def pool():
+    pool = ThreadPool(1)
+    pool.enter(joins=False)
+    yield pool
+    pool.leave(joined=False)
+    assert not [thread for thread in threading.enumerate() if thread.name == "hypernodes-1"]
+
+
+def ask(pool, *lanes):
+    for lane in lanes:
+        if pool.ask(lane):
+            pool.start()
+
+
+def test_lanes_run_in_the_order_in_which_they_were_asked_for(pool):
+    ran, go = [], threading.Event()
+    lanes = [Lane(0, ran, go), *[Lane(number, ran) for number in range(1, 5)]]
+    ask(pool, *lanes)
+    go.set()
+    for lane in lanes:
+        lane.latch.wait()
+    assert ran == [0, 1, 2, 3, 4]
+
+
+def test_a_lane_that_is_taken_back_is_not_run(pool):
+    ran, go = [], threading.Event()
+    first, second, third = Lane(1, ran, go), Lane(2, ran), Lane(3, ran)
+    ask(pool, first, second, third)
+    assert first.began.wait(20)
+    assert pool.take_back(second)
+    second.latch.wait()
+    assert not pool.take_back(second)
+    assert not pool.take_back(first)
+    go.set()
+    third.latch.wait()
+    first.latch.wait()
+    assert ran == [1, 3]
+
+
+def test_a_lane_is_crowded_where_others_wait_and_not_by_itself(pool):
+    ran, go = [], threading.Event()
+    first, second = Lane(1, ran, go), Lane(2, ran)
+    ask(pool, first)
+    assert not pool.crowded(first)
+    ask(pool, first)
+    assert not pool.crowded(first)
+    ask(pool, second)
+    assert pool.crowded(first)
+    go.set()
+    first.latch.wait()
+    second.latch.wait()
+
+
+def test_what_waits_lets_another_compute_and_goes_on_without_queueing(pool):
+    ran, told, go, go_on = [], [], threading.Event(), threading.Event()
+    second = Lane(2, ran, go)
+
+    class Waits(Lane):
+        def work(self):
+            super().work()
+            with waiting(), waiting():
+                assert second.began.wait(20)
+            told.append(pool.crowded(self))  # one too many computes
+            go_on.set()
+
+    first = Waits(1, ran)
+    ask(pool, first, second)
+    assert go_on.wait(20)
+    go.set()
+    first.latch.wait()
+    second.latch.wait()
+    assert (ran, told) == ([1, 2], [True])
+
+
+def test_who_is_no_thread_of_the_pool_waits_without_it(pool):
+    ran, go = [], threading.Event()
+    first, second = Lane(1, ran, go), Lane(2, ran)
+    ask(pool, first, second)
+    assert first.began.wait(20)
+    with waiting():
+        assert not second.began.wait(0.05)
+    go.set()
+    second.latch.wait()
+    first.latch.wait()
+
+
+def test_a_lane_for_which_there_is_no_thread_hears_of_it(pool, monkeypatch):
+    lane = Lane(1, [])
+
+    def fails(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        ask(pool, lane)
+        lane.latch.wait()
+    assert [str(error) for error in lane.errors] == ["can't start new thread"]
+    again = Lane(2, [])
+    ask(pool, again)
+    again.latch.wait()
+    assert again.ran == [2]
 
 
 def another(call):
@@ -78,37 +157,59 @@ def another(call):
     return found[0]
 
 
-def test_who_holds_none_gives_none_back():
-    places = Places(1)
-    with waiting():
-        assert another(lambda: places.enter(Turn(), wait=False))
-    assert not places.enter(Turn(), wait=False)
-
-
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pair", [*THREADED, ("async", "async")], ids=ids)
-def test_a_service_computes_no_more_at_once_than_its_backend_allows(pair):
-    inside = Gauge()
+@pytest.mark.parametrize("pair", [*THREADED, ("async", "async"), ("sequential", "sequential")], ids=ids)
+@pytest.mark.parametrize("requests", [300, 1000])
+def test_a_service_has_no_more_threads_than_its_backend_allows(pair, requests):
+    inside, threads = Gauge(), []
 
     def work(x):
         with inside:
-            time.sleep(0.002)
+            time.sleep(0.001)
+            threads.append(len(ours()))
         return x + 1
 
-    def after(y):
+    def last(y):
         with inside:
-            time.sleep(0.001)
-        return y + 1
+            return y + 1
 
-    pipeline = Pipeline(nodes=[node("y")(work), node("z")(after)], backend=LocalBackend(*pair, max_workers=4))
+    pipeline = Pipeline(nodes=[node("y")(work), node("z")(last)], backend=LocalBackend(*pair, max_workers=4))
+    allowed = 4 if pair != ("sequential", "sequential") else min(32, (os.cpu_count() or 1) + 4)
 
     async def service():
-        return await asyncio.gather(*[pipeline.arun({"x": number}) for number in range(120)])
+        return await asyncio.gather(*[pipeline.arun({"x": number}) for number in range(requests)])
 
-    assert [found["z"] for found in asyncio.run(service())] == [number + 2 for number in range(120)]
-    assert inside.most <= 4
+    assert [found["z"] for found in asyncio.run(service())] == [number + 2 for number in range(requests)]
+    assert inside.most <= allowed
+    assert max(threads) <= allowed + 1  # and the one that looks whether it should be more
+    assert ours() == []
+
+
+def test_a_quick_request_waits_for_its_turn_and_not_for_the_slow_ones():
+    """Two workers; of a thousand items before it, each in turn with one of others, not all are to be done first."""
+    backend = LocalBackend("threaded", "threaded", max_workers=2)
+    done = []
+
+    def slow(x):
+        time.sleep(0.002)
+        done.append(x)
+        return x
+
+    long = Pipeline(nodes=[node("y")(slow)], backend=backend)
+    quick = Pipeline(nodes=[node("y")(lambda x: x)], backend=backend)
+
+    async def main():
+        longest = asyncio.ensure_future(long.amap({"x": range(400)}, "x"))
+        while not done:
+            await asyncio.sleep(0.001)
+        await quick.arun({"x": 1})
+        before = len(done)
+        await longest
+        return before
+
+    assert asyncio.run(main()) < 200
 
 
 def test_threads_that_call_runs_are_not_counted_and_do_not_wait():

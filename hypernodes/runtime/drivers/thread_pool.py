@@ -1,0 +1,359 @@
+"""The threads of one backend, which all of its runs in progress share, and who computes in them.
+
+A run asks for a lane, a loop that takes its ready tasks; a thread runs lanes in the order in which they were asked for,
+each until nothing is ready or others wait. At most `count` threads compute at once. What waits computes nothing: a run
+that a node calls is worked on by the thread that calls it, and where there is nothing to do in it, the place of that
+thread is another's until it goes on. So one thread that computes finishes any nesting. ::
+
+    ask ─▶ queue ─▶ compute ─▶ (the next lane, or idle) ─▶ end with the last run
+                       └─ waiting ─▶ another computes ─▶ goes on at once, be it one too many for a moment
+
+As many as there are cores compute at once; `growth` says when it is to be more. The thread that a run is called from
+is none of these, is not counted, and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections import deque
+from typing import Callable, ContextManager, Deque, Iterator, List, Optional, Protocol, Set, Tuple
+
+from hypernodes.runtime.drivers.growth import core_count, watch
+from hypernodes.runtime.drivers.libraries import Kept, kept_by_thread, put
+
+
+class Latch:
+    """Counts the lanes of one run that are asked for or at work, and knows nothing of the run.
+
+    A thread has let go of what is the user's when it leaves, so that nobody keeps the results of a run that has ended.
+    """
+
+    __slots__ = ("_empty", "_guard", "count", "told")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.told: Optional[Callable[[], None]] = None
+        """Called, from any thread, when none is left."""
+        self._guard = threading.Lock()
+        self._empty = threading.Condition(self._guard)
+
+    def enter(self) -> None:
+        """Count one more."""
+        with self._guard:
+            self.count += 1
+
+    def leave(self) -> None:
+        """Count one less."""
+        with self._guard:
+            self.count -= 1
+            if self.count:
+                return
+            self._empty.notify_all()
+        told = self.told
+        if told is not None:
+            told()
+
+    def wait(self) -> None:
+        """Wait until none is left."""
+        with self._guard:
+            while self.count:
+                self._empty.wait()
+
+
+class Lane(Protocol):
+    """What a thread of the pool is asked to run; under the pool's lock it is only looked at."""
+
+    kept: Kept
+    """What libraries keep for the thread that it is run for."""
+    latch: Latch
+    """Told when the thread has nothing of it any more, or when nobody will run it."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it would find something to do."""
+
+    def progress(self) -> Tuple[int, ...]:
+        """Return what changes when work of its run is begun."""
+
+    def work(self) -> None:
+        """Do it, in a thread that counts among those that compute."""
+
+    def refused(self, error: BaseException) -> None:
+        """Take note that there is no thread for it."""
+
+
+class _Worker:
+    """A thread of the pool."""
+
+    __slots__ = ("gate", "lane", "thread")
+
+    def __init__(self, lane: Optional[Lane]) -> None:
+        self.lane = lane
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.thread: Optional[threading.Thread] = None
+
+
+class ThreadPool:
+    """Threads for lanes; see above.
+
+    Parameters
+    ----------
+    count : int
+        How many threads may compute at once.
+
+    Attributes
+    ----------
+    queue : deque of Lane
+        Those that no thread has begun.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.reset()
+        _all.add(self)
+
+    def reset(self) -> None:
+        """Begin anew, as in a forked child: there are no threads there, and the lock may be somebody's."""
+        # Reentrant, for who is in the middle of it when a garbage collection closes a forgotten stream.
+        self._guard = threading.RLock()
+        self.queue: Deque[Lane] = deque()
+        self._starting: Deque[Lane] = deque()
+        self._idle: List[_Worker] = []
+        self._workers: Set[_Worker] = set()
+        self._computing = 0
+        self._runs = self._joined = 0
+        self._most = self.count
+        self._grown = 0
+        self._watched = False
+        self._started = 0
+        self._size()
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def enter(self, joins: bool) -> bool:
+        """Count a run in; return whether the thread that calls it `joins` those that compute, and is none of them."""
+        joins = joins and _here.pool is None
+        with self._guard:
+            self._runs += 1
+            self._joined += joins
+            self._size()
+        return joins
+
+    def leave(self, joined: bool) -> None:
+        """Count a run out, which has no lane any more; with the last one the threads end."""
+        with self._guard:
+            self._runs -= 1
+            self._joined -= joined
+            if self._runs:
+                self._size()
+                return
+            ended, self._workers = self._workers, set()
+            idle, self._idle = self._idle, []
+            self._most, self._grown, self._started = self.count, 0, 0
+            self._size()
+        for worker in idle:
+            worker.gate.release()
+        watch.leave(self)
+        self._watched = False
+        for worker in ended:
+            if worker.thread is not None and worker.thread is not threading.current_thread():
+                worker.thread.join()
+
+    def _size(self) -> None:
+        # Who calls a run and computes in it as well counts among those that start at once.
+        self._at_once = max(1, core_count() - self._joined)
+        self._limit = min(self._most, self._at_once + self._grown)
+
+    # -- lanes --------------------------------------------------------------------------------------------------------
+
+    def ask(self, lane: Lane) -> bool:
+        """Have a thread run a lane; return whether `start` is to be called then, without a lock."""
+        lane.latch.enter()
+        with self._guard:
+            self.queue.append(lane)
+            return self._dispatch()
+
+    def take_back(self, lane: Lane) -> bool:
+        """Return whether no thread has begun a lane that was asked for, and none will."""
+        with self._guard:
+            if lane in self.queue:
+                self.queue.remove(lane)
+            elif lane in self._starting:
+                self._starting.remove(lane)
+                self._computing -= 1
+                self._dispatch()  # who asked for this lane starts whatever there is to start
+            else:
+                return False
+        lane.latch.leave()
+        return True
+
+    def crowded(self, lane: Lane) -> bool:
+        """Return whether who runs a lane is to let others go on."""
+        queue = self.queue
+        return bool(queue and (len(queue) > 1 or queue[0] is not lane)) or self._computing > self._most
+
+    def start(self) -> None:
+        """Start the threads that are needed, and have somebody look whether it should be more."""
+        while self._starting:
+            with self._guard:
+                if not self._starting:
+                    break
+                lane = self._starting.popleft()
+                worker = _Worker(lane)
+                self._workers.add(worker)
+                self._started += 1
+                name = f"hypernodes-{self._started}"
+            thread = worker.thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._not_started(worker, lane, error)
+            del lane
+        if self.queue and not self._watched and self._limit < self._most:
+            self._watched = True
+            if not watch.look_at(self):
+                self._watched = False
+                self.add()
+
+    def kept(self) -> Kept:
+        """Return what libraries keep for this thread, be it what a thread of the pool began with or not."""
+        return kept_by_thread(defaults=True)
+
+    def _dispatch(self) -> bool:
+        while self.queue and self._computing < self._limit:
+            lane = self.queue.popleft()
+            self._computing += 1
+            if self._idle:
+                worker = self._idle.pop()
+                worker.lane = lane
+                worker.gate.release()
+            else:
+                self._starting.append(lane)
+        return bool(self._starting) or (bool(self.queue) and not self._watched and self._limit < self._most)
+
+    def _not_started(self, worker: _Worker, lane: Lane, error: RuntimeError) -> None:
+        """Do with the threads there are; where none of them will come back, there is none for this lane."""
+        with self._guard:
+            self._workers.discard(worker)
+            self._computing -= 1
+            self._most = max(1, self._computing)
+            self._size()
+            if self._computing > 0:
+                self.queue.appendleft(lane)
+                return
+        lane.refused(error)
+        lane.latch.leave()
+
+    def _serve(self, worker: _Worker) -> None:
+        _here.pool = self
+        kept: Kept = ()
+        while True:
+            lane, worker.lane = worker.lane, None
+            if lane is None:
+                return
+            # What a node has changed there is to be seen by nodes of the same run alone.
+            if lane.kept is not kept:
+                kept = lane.kept
+                put(kept)
+            latch = lane.latch
+            lane.work()
+            del lane
+            self._next(worker)
+            latch.leave()
+            del latch
+            worker.gate.acquire()
+
+    def _next(self, worker: _Worker) -> None:
+        """Give a worker the next lane, or let it wait for one, or for its end."""
+        with self._guard:
+            self._computing -= 1
+            if self.queue and self._computing < self._limit:
+                self._computing += 1
+                worker.lane = self.queue.popleft()
+            elif worker in self._workers:
+                self._idle.append(worker)
+                return
+            worker.gate.release()
+
+    # -- growth -------------------------------------------------------------------------------------------------------
+
+    def progress(self) -> Optional[Tuple[object, ...]]:
+        """Return what changes when work is begun; None when none waits that more threads could do."""
+        # All of it under the lock: behind `take_back` nobody refers to what is a run's.
+        with self._guard:
+            if not self.queue or self._limit >= self._most:
+                self._watched = False
+                return None
+            return tuple([lane.progress() for lane in self.queue])
+
+    def add(self) -> None:
+        """Let as many again compute as do now, and one more: those that only wait may be many."""
+        with self._guard:
+            if not any(lane.wanted for lane in self.queue):
+                return
+            self._grown = max(self._grown, 2 * self._computing + 1 - self._at_once)
+            self._size()
+            more = self._dispatch()
+        if more:
+            self.start()
+
+    # -- who waits ----------------------------------------------------------------------------------------------------
+
+    def give(self) -> None:
+        """Let another thread compute in place of this one."""
+        with self._guard:
+            self._computing -= 1
+            more = self._dispatch()
+        if more:
+            self.start()
+
+    def take(self) -> None:
+        """Count this thread among those that compute again."""
+        with self._guard:
+            self._computing += 1
+
+
+class _Here(threading.local):
+    """The pool that a thread is of, and how many waits it is in."""
+
+    pool: Optional[ThreadPool] = None
+    waits = 0
+
+
+_here = _Here()
+_NOTHING = contextlib.nullcontext()
+
+
+def waiting() -> ContextManager[None]:
+    """Let another thread of the pool, if this is one, compute within the block; go on after it in any case."""
+    return _NOTHING if _here.pool is None else _waiting(_here.pool)
+
+
+@contextlib.contextmanager
+def _waiting(pool: ThreadPool) -> Iterator[None]:
+    _here.waits += 1
+    if _here.waits == 1:
+        pool.give()
+    try:
+        yield
+    finally:
+        _here.waits -= 1
+        if not _here.waits:
+            pool.take()
+
+
+_all: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_all):
+        pool.reset()
+    _here.pool, _here.waits = None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -44,6 +44,8 @@ class _Lent:
 class ExecutorThreads:
     """A lender of threads, see `Lender`."""
 
+    presses = None  # who else uses the executor is not ours to say
+
     def __init__(self, run: Run, executor: Executor) -> None:
         self._run = run
         self._executor = executor
@@ -67,10 +69,6 @@ class ExecutorThreads:
         self._asked.remove(lane)
         lane.latch.leave()
         return True
-
-    def crowded(self, lane: Lane) -> bool:
-        """Return False: who else uses the executor is not ours to say."""
-        return False
 
     def start(self) -> None:
         """Do nothing; the coordinator does."""

@@ -122,7 +122,6 @@ class Run:
         self._wound_down = False
         self._feed = feed
         used = linked.placements_used
-        self.mixed = len(used) > 1
         self.feeder = resources.feeder(self, linked, resources) if PROCESS in used and resources.feeder else None
         try:
             in_lanes: ChunkSize = partial(rows_at_once, resources.max_workers)
@@ -136,6 +135,7 @@ class Run:
             """Placements of the tasks that the coordinator takes."""
             self.executor = ExecutorThreads(self, resources.executor) if resources.executor is not None else None
             self.lanes = self._lanes(resources, beside)
+            self._only = self.lanes[0] if self.lanes and [lanes.placement for lanes in self.lanes] == list(used) else None
             self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
         except BaseException:
             if self.feeder is not None:
@@ -209,9 +209,14 @@ class Run:
     @property
     def settled(self) -> bool:
         """Whether every lane there may be is at work and nobody else waits for any: then there is nobody to wake."""
-        if self.mixed or self.coordinator_waits or self.schedule.over:
-            return False
-        return all(not ((lanes.out < lanes.limit and not lanes.asked) or lanes.idle) for lanes in self.lanes)
+        lanes = self._only
+        return (
+            lanes is not None
+            and (lanes.out >= lanes.limit or lanes.asked)
+            and not lanes.idle
+            and not self.coordinator_waits
+            and not self.schedule.over
+        )
 
     @property
     def stalled(self) -> bool:
@@ -372,6 +377,6 @@ class Run:
             self.feeder.close()
         if self.loop is not None and self.services.lends_loop:
             self.loop.close()
-        self.lanes = []
+        self.lanes, self._only = [], None
         self.executor = self.loop = self.feeder = None
         self.schedule.garbage = []

@@ -109,6 +109,8 @@ class ThreadPool:
     ----------
     queue : deque of Lane
         Those that no thread has begun.
+    presses : Lane or object, optional
+        The lane for whose sake those at work for others are to leave off; all of them where it is none of these.
     """
 
     def __init__(self, count: int) -> None:
@@ -131,6 +133,7 @@ class ThreadPool:
         self._watched = False
         self._started = 0
         self._size()
+        self._press()
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -148,17 +151,25 @@ class ThreadPool:
         with self._guard:
             self._runs -= 1
             self._joined -= joined
-            if self._runs:
-                self._size()
-                return
-            ended, self._workers = self._workers, set()
-            idle, self._idle = self._idle, []
-            self._most, self._grown, self._started = self.count, 0, 0
+            last = not self._runs
+            if last:
+                ended, self._workers = self._workers, set()
+                idle, self._idle = self._idle, []
+                self._most, self._grown, self._started = self.count, 0, 0
             self._size()
+            more = self._dispatch()
+        if last:
+            self._end(ended, idle)
+        elif more:
+            self.start()
+
+    def _end(self, ended: Set[_Worker], idle: List[_Worker]) -> None:
         for worker in idle:
             worker.gate.release()
         watch.leave(self)
         self._watched = False
+        if self.queue:
+            self.start()  # another run has begun meanwhile, and may have just been looked at
         for worker in ended:
             if worker.thread is not None and worker.thread is not threading.current_thread():
                 worker.thread.join()
@@ -185,16 +196,11 @@ class ThreadPool:
             elif lane in self._starting:
                 self._starting.remove(lane)
                 self._computing -= 1
-                self._dispatch()  # who asked for this lane starts whatever there is to start
             else:
                 return False
+            self._dispatch()  # who asked for a lane starts whatever there is to start
         lane.latch.leave()
         return True
-
-    def crowded(self, lane: Lane) -> bool:
-        """Return whether who runs a lane is to let others go on."""
-        queue = self.queue
-        return bool(queue and (len(queue) > 1 or queue[0] is not lane)) or self._computing > self._most
 
     def start(self) -> None:
         """Start the threads that are needed, and have somebody look whether it should be more."""
@@ -224,6 +230,7 @@ class ThreadPool:
         return kept_by_thread(defaults=True)
 
     def _dispatch(self) -> bool:
+        """Give out lanes while there is room; return whether `start` is to be called. Under the lock."""
         while self.queue and self._computing < self._limit:
             lane = self.queue.popleft()
             self._computing += 1
@@ -233,7 +240,14 @@ class ThreadPool:
                 worker.gate.release()
             else:
                 self._starting.append(lane)
+        self._press()
         return bool(self._starting) or (bool(self.queue) and not self._watched and self._limit < self._most)
+
+    def _press(self) -> None:
+        if self._computing > self._most or len(self.queue) > 1:
+            self.presses: Optional[object] = self
+        else:
+            self.presses = self.queue[0] if self.queue else None
 
     def _not_started(self, worker: _Worker, lane: Lane, error: RuntimeError) -> None:
         """Do with the threads there are; where none of them will come back, there is none for this lane."""
@@ -244,6 +258,7 @@ class ThreadPool:
             self._size()
             if self._computing > 0:
                 self.queue.appendleft(lane)
+                self._press()
                 return
         lane.refused(error)
         lane.latch.leave()
@@ -271,13 +286,13 @@ class ThreadPool:
         """Give a worker the next lane, or let it wait for one, or for its end."""
         with self._guard:
             self._computing -= 1
-            if self.queue and self._computing < self._limit:
-                self._computing += 1
-                worker.lane = self.queue.popleft()
-            elif worker in self._workers:
+            if worker in self._workers:
                 self._idle.append(worker)
-                return
-            worker.gate.release()
+            else:
+                worker.gate.release()
+            more = self._dispatch()
+        if more:
+            self.start()
 
     # -- growth -------------------------------------------------------------------------------------------------------
 
@@ -315,6 +330,7 @@ class ThreadPool:
         """Count this thread among those that compute again."""
         with self._guard:
             self._computing += 1
+            self._press()
 
 
 class _Here(threading.local):

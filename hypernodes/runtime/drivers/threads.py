@@ -29,14 +29,15 @@ took no more than a tenth of this should have taken it, so nobody is disturbed w
 class Lender(Protocol):
     """Where lanes get their threads from."""
 
+    @property
+    def presses(self) -> Optional[object]:
+        """Return who waits for the thread of a lane: a lane, or, where it is none, several; None where nobody does."""
+
     def ask(self, lane: Lane) -> bool:
         """Have a thread run a lane; return whether `start` is to be called then, without a lock."""
 
     def take_back(self, lane: Lane) -> bool:
         """Return whether no thread has begun a lane that was asked for, and none will."""
-
-    def crowded(self, lane: Lane) -> bool:
-        """Return whether who runs a lane is to let others go on."""
 
     def start(self) -> None:
         """Start what was asked for."""
@@ -54,7 +55,7 @@ class ThreadLanes:
 
     def __init__(self, run: Run, placement: str, limit: int, lender: Lender) -> None:
         self._run = run
-        self._placement = placement
+        self.placement = placement
         self.limit = limit
         self._lender = lender
         self._rows = threading.Condition(run.lock)
@@ -72,10 +73,10 @@ class ThreadLanes:
         if (self.out >= self.limit or self.asked) and not self.idle:
             return False
         ready = self._run.schedule.ready
-        if not ready.has(self._placement):
+        if not ready.has(self.placement):
             return False
         if self.idle:
-            self._rows.notify(min(ready.count(self._placement), self.idle))
+            self._rows.notify(min(ready.count(self.placement), self.idle))
             return False
         self.asked = True
         self.out += 1
@@ -98,11 +99,11 @@ class ThreadLanes:
     @property
     def wanted(self) -> bool:
         """Whether a lane would find something to do; a look without a lock."""
-        return self._run.schedule.ready.has(self._placement)
+        return self._run.schedule.ready.has(self.placement)
 
     def progress(self) -> Tuple[int, ...]:
         """Return what changes when tasks are put in or taken; a look without a lock."""
-        return self._run.schedule.ready.progress(self._placement)
+        return self._run.schedule.ready.progress(self.placement)
 
     def refused(self, error: BaseException) -> None:
         """Do without: the coordinator takes what it can, and for what it cannot the run ends."""
@@ -111,7 +112,7 @@ class ThreadLanes:
             self.asked = False
             self.out -= 1
             self.limit = self.out
-            helped = run.join_threads(self._placement)
+            helped = run.join_threads(self.placement)
         if not helped:
             run.interrupt(error)
 
@@ -130,11 +131,11 @@ class ThreadLanes:
             self._threads.discard(thread)
 
     def _serve(self) -> None:
-        run, lender, placement = self._run, self._lender, self._placement
-        lock, schedule, crowded = run.lock, run.schedule, lender.crowded
+        run, lender, placement = self._run, self._lender, self.placement
+        lock, schedule = run.lock, run.schedule
         take, copied, ready = schedule.take, run.context.copy, schedule.ready
         before: Optional[Task] = None
-        outcome, served = DONE, False
+        outcome, served, stays = DONE, False, True
         with lock:
             self.asked = False
         while True:
@@ -144,21 +145,23 @@ class ThreadLanes:
                 garbage = schedule.garbage
                 if garbage:
                     schedule.garbage = []
-                crowd = served and crowded(self)
-                task = None if crowd else take(placement)
-                stays = task is not None or (self._has_rows() and not (crowd and ready.has(placement)))
-                if not stays:
-                    self.out -= 1
-                more = False if task is not None and run.settled else run.wake()
+                presses = lender.presses
+                task = take(placement) if presses is None or presses is self or not served else None
+                if task is None:
+                    stays = self._has_rows() and not ready.has(placement)
+                    self.out -= not stays
+                    more = run.wake()
+                else:
+                    more = not run.settled and run.wake()
             # Here, and not when the next ones take their names: it may hold the last references to what is the user's.
             del garbage
             before, outcome = None, DONE
-            served = True
             if more:
                 run.grow()
-            if not stays:
-                return
+            served = True
             if task is None:
+                if not stays:
+                    return
                 task = self._wait_for_rows()
                 if task is None:
                     continue
@@ -178,7 +181,7 @@ class ThreadLanes:
     def _has_rows(self) -> bool:
         """Return whether rows that others hold may be taken over, by who has time for it."""
         schedule = self._run.schedule
-        return self._placement == THREAD and schedule.ready.divisible and not schedule.over
+        return self.placement == THREAD and schedule.ready.divisible and not schedule.over
 
     def _wait_for_rows(self) -> Optional[Task]:
         """Return a task when there is one, or rows that nobody has begun for too long; None when there is none."""
@@ -189,12 +192,12 @@ class ThreadLanes:
                 self.idle += 1
                 woken = self._rows.wait(TAKE_OVER)
                 self.idle -= 1
-                task = schedule.take(self._placement)
+                task = schedule.take(self.placement)
                 if task is None and not woken:
                     task = schedule.ready.take_over()
-        if task is not None and self._lender.crowded(self):
+        if task is not None and self._lender.presses not in (None, self):
             # Others compute in the meantime, and this thread would be one too many.
             with run.lock:
-                schedule.give_back(self._placement, task)
+                schedule.give_back(self.placement, task)
             return None
         return task

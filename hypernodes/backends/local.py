@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from concurrent.futures import Executor
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, FrozenSet, Optional, Tuple
 
 from hypernodes import collection
 from hypernodes.backends.base import Backend
@@ -27,8 +28,10 @@ MODES = ("sequential", "async", "threaded", "parallel")
 
 # Modules whose executors run work in other processes, or on other machines, without deriving from ProcessPoolExecutor.
 _REMOTE_MODULES = ("loky", "distributed", "ray", "mpi4py", "ipyparallel", "joblib")
-_PROCESSES = "concurrent.futures.process"
-_THREADS = "concurrent.futures.thread"
+_PROCESS_POOL = "concurrent.futures.process"
+_THREAD_POOL = "concurrent.futures.thread"
+
+THREADS, PROCESSES = "threads", "processes"
 
 # Guards the pool of every backend. One lock for all, which a fork waits for: in the child the thread that held it would
 # not be there to release it. Re-entrant, for a finaliser or a signal handler.
@@ -100,6 +103,7 @@ class LocalBackend(Backend):
         self.worker_retries = worker_retries
         self._options = Options(node_execution, map_execution, max_workers)
         self._executor = executor
+        self._serves = frozenset() if executor is None else served(executor) & _asked(modes)
         # Where no mode asks for threads, those beside an event loop are as many as other libraries would use.
         threaded = "async" in modes or "threaded" in modes
         self._threads = ThreadPool(self._options.max_workers if threaded else _waiting_threads())
@@ -141,7 +145,7 @@ class LocalBackend(Backend):
             return LocalExecutable(plan, self._lend, listeners, demand.provided, request.collects)
 
     def _lend(self, layers: Optional[Layers], events: Optional[Callable[[Any], None]], subscriber: AtOnce) -> Resources:
-        executor = None if self._executor is None or is_remote(self._executor) else self._executor
+        executor = self._executor if THREADS in self._serves else None
         lent = (self.max_workers, self._threads, executor, self._feeder, self.worker_retries)
         return Resources(*lent, layers, events, subscriber)
 
@@ -153,7 +157,7 @@ class LocalBackend(Backend):
         PlacementError
             For a plain function with a timeout on a process executor of the user's.
         """
-        if self._executor is None or not is_remote(self._executor):
+        if PROCESSES not in self._serves:
             return
         for bundle in timed_bundles(plan):
             name = next(step.name for step in calls_in(bundle.steps) if step.policy.timeout is not None)
@@ -189,7 +193,7 @@ class LocalBackend(Backend):
         from hypernodes.runtime.processes.transports import PoolTransport
         from hypernodes.runtime.processes.worker import server
 
-        if self._executor is not None and is_remote(self._executor):
+        if self._executor is not None and PROCESSES in self._serves:
             return ExecutorTransport(self._executor, self.max_workers, pipeline)
         with _guard:
             if self._closed:
@@ -229,11 +233,22 @@ class LocalBackend(Backend):
         return LocalBackend, (self.node_execution, self.map_execution, self.max_workers, None, self.worker_retries)
 
 
-def is_remote(executor: object) -> bool:
-    """Return whether an executor's work runs in another process."""
-    # By name: importing the process pool to ask isinstance would cost every user multiprocessing.
+def served(executor: object) -> FrozenSet[str]:
+    """Return what an executor can run: work for `THREADS`, for `PROCESSES`, or either where nobody knows where it runs.
+
+    Its class and what that derives from say so, by the names of their modules: to import the process pool for an
+    isinstance would cost every user multiprocessing.
+    """
     modules = [cls.__module__ for cls in type(executor).__mro__]
-    return _PROCESSES in modules or any(module.split(".")[0] in _REMOTE_MODULES for module in modules)
+    if _PROCESS_POOL in modules or any(module.split(".")[0] in _REMOTE_MODULES for module in modules):
+        return frozenset({PROCESSES})
+    return frozenset({THREADS} if _THREAD_POOL in modules else {THREADS, PROCESSES})
+
+
+def _asked(modes: Tuple[str, str]) -> FrozenSet[str]:
+    """Return what work there is for an executor in these modes."""
+    threads = {THREADS} if "threaded" in modes or "async" in modes else set()
+    return frozenset(threads | ({PROCESSES} if "parallel" in modes else set()))
 
 
 def _mode(option: str, given: object) -> str:
@@ -250,8 +265,14 @@ def _default_workers(modes: Tuple[str, str]) -> int:
 
 
 def _width_of(executor: object) -> Optional[int]:
-    """Return how many workers an executor has, where it says so: those of the standard library and loky do."""
-    found = None if isinstance(executor, type) else getattr(executor, "_max_workers", None)
+    """Return how many workers an executor has, where it says so: those of the standard library, loky and Dask do."""
+    if executor is None or isinstance(executor, type):
+        return None
+    found = getattr(executor, "_max_workers", None)
+    client = getattr(executor, "_client", None)
+    if client is not None and type(executor).__module__.split(".")[0] == "distributed":
+        with contextlib.suppress(Exception):  # a cluster that does not answer now may do so later
+            found = sum(client.nthreads().values())
     return found if type(found) is int and found > 0 else None
 
 
@@ -267,24 +288,24 @@ def _check_executor(executor: object, modes: Tuple[str, str]) -> None:
         raise OptionError("executor", name, f"it is the class: pass an object, executor={name}(max_workers=...)")
     if not callable(getattr(executor, "submit", None)):
         raise OptionError("executor", shown, "pass a concurrent.futures.Executor: something with submit(fn, *args)")
-    threads = "threaded" in modes or "async" in modes
-    processes = "parallel" in modes
-    if is_remote(executor) and not processes:
+    asked, can = _asked(modes), served(executor)
+    if not asked:
+        raise OptionError("executor", shown, 'sequential work needs none: set one of the modes to "threaded"')
+    if asked & can:
+        return
+    if PROCESSES in can:
         raise OptionError(
             "executor",
             shown,
             'it runs work in other processes, which only mode "parallel" can use: set one of the modes to "parallel", '
             "or pass a ThreadPoolExecutor",
         )
-    if any(cls.__module__ == _THREADS for cls in type(executor).__mro__) and not threads:
-        raise OptionError(
-            "executor",
-            shown,
-            'it runs work in threads, which only modes "threaded" and "async" can use: set one of the modes to '
-            '"threaded", or pass a ProcessPoolExecutor',
-        )
-    if not threads and not processes:
-        raise OptionError("executor", shown, 'sequential work needs none: set one of the modes to "threaded"')
+    raise OptionError(
+        "executor",
+        shown,
+        'it runs work in threads, which only modes "threaded" and "async" can use: set one of the modes to '
+        '"threaded", or pass a ProcessPoolExecutor',
+    )
 
 
 __all__ = ["LocalBackend"]

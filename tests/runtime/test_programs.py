@@ -293,7 +293,7 @@ def test_a_worker_keeps_the_latest_state_only(warm):
     def kept(x):
         from hypernodes.runtime.processes import worker
 
-        return state[0], len(worker._parts)
+        return state[0], len(worker._own.parts)
 
     pipeline = Pipeline(nodes=[node(output_name="y")(kept)], backend=warm)
     seen = []

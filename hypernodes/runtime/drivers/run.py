@@ -135,7 +135,9 @@ class Run:
             """Placements of the tasks that the coordinator takes."""
             self.executor = ExecutorThreads(self, resources.executor) if resources.executor is not None else None
             self.lanes = self._lanes(resources, beside)
-            self._only = self.lanes[0] if self.lanes and [lanes.placement for lanes in self.lanes] == list(used) else None
+            self._only = (
+                self.lanes[0] if self.lanes and [lanes.placement for lanes in self.lanes] == list(used) else None
+            )
             self.loop = LoopLanes(self, services.loop()) if LOOP in used else None
         except BaseException:
             if self.feeder is not None:

@@ -1,7 +1,8 @@
 """What a function may see beside its arguments in, bytes out; and in a worker process the same the other way round.
 
 A warm worker was started before the caller changed directory, extended `sys.path`, set an environment variable, a
-context variable or the precision of decimals; a node has to see these wherever it runs, so they travel with the run.
+context variable or the precision of decimals; a node has to see these wherever it runs, so they travel with the run. To
+the processes of somebody's executor goes only what is in a context: the rest of them is his.
 """
 
 from __future__ import annotations
@@ -33,18 +34,24 @@ OWN = "hypernodes."
 """How the names of our own context variables begin, which say what encloses a step in this process."""
 
 
-class _Packed(NamedTuple):
-    """What travels; it is sent as a plain tuple, which any worker reads before it has the caller's modules."""
+class _Process(NamedTuple):
+    """What one process has, whatever runs in it."""
 
     directory: str
     path: List[str]
     environment: Dict[str, str]
-    variables: List[bytes]
-    sources: Sources
-    libraries: Tuple[Dict[str, bytes], bytes]
     interpreter: Tuple[Any, ...]
     audience: Tuple[Any, ...]
     start_method: Optional[str]
+
+
+class _Packed(NamedTuple):
+    """What travels; it is sent as plain tuples, which any worker reads before it has the caller's modules."""
+
+    variables: List[bytes]
+    sources: Sources
+    libraries: Tuple[Dict[str, bytes], bytes]
+    process: Optional[Tuple[Any, ...]]
 
 
 _guard = Guard()
@@ -58,8 +65,8 @@ class ChangedModules(Exception):
         self.names = names
 
 
-def pack(context: contextvars.Context, threads: Optional[int], sources: Sources) -> bytes:
-    """Return working directory, module path, environment, context variables and the like as bytes.
+def pack(context: contextvars.Context, threads: Optional[int], sources: Sources, whole: bool = True) -> bytes:
+    """Return context variables and the like as bytes, and with `whole` what this process has besides.
 
     A numerical library in a worker may start so many `threads` unless the environment has a number for it; None leaves
     it alone. A context variable whose value cannot be pickled stays behind: most belong to libraries that keep a handle
@@ -73,21 +80,22 @@ def pack(context: contextvars.Context, threads: Optional[int], sources: Sources)
             variables.append(dumps((variable, value), variable.name))
         except NotPicklableError:
             continue
-    try:
-        directory = os.getcwd()
-    except OSError:
-        directory = ""
+    # In a context like that of the run, where libraries may keep what they keep; a look at it may leave a trace.
+    kept, own = context.copy().run(lambda: (libraries.packed(), tuple(python_state.kept()) if whole else ()))
+    process = tuple(_process(threads, own)) if whole else None
+    return pickle.dumps(tuple(_Packed(variables, sources, kept, process)), 5)
+
+
+def _process(threads: Optional[int], interpreter: Tuple[Any, ...]) -> _Process:
     limits = {} if threads is None else dict.fromkeys(NATIVE_THREADS, str(threads))
     environment = {**limits, **os.environ}
-    # In a context like that of the run, where libraries may keep what they keep; a look at it may leave a trace.
-    kept, own = context.copy().run(lambda: (libraries.packed(), tuple(python_state.kept())))
-    audience = tuple(hearing.audience())
-    packed = _Packed(directory, module_path(), environment, variables, sources, kept, own, audience, start_method())
-    return pickle.dumps(tuple(packed), 5)
+    return _Process(_directory(), module_path(), environment, interpreter, tuple(hearing.audience()), start_method())
 
 
 def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
     """Make this process look like the one that packed `data`; return its context variables as a context, and `sources`.
+
+    What libraries keep for a thread, they keep for this one from now on.
 
     Raises
     ------
@@ -95,12 +103,30 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         As `check_modules`.
     """
     packed = _Packed(*pickle.loads(data))
-    directory, environment, method = packed.directory, packed.environment, packed.start_method
-    check_modules(packed.sources)
+    if packed.process is None:
+        if stale(packed.sources[0]):
+            raise ChangedModules(stale(packed.sources[0]))
+    else:
+        check_modules(packed.sources)
+        _follow(_Process(*packed.process))
+    context = contextvars.Context()
+    for entry in packed.variables:
+        try:
+            variable, value = cast("Tuple[contextvars.ContextVar[Any], Any]", loads(entry))
+        except Exception:
+            # A class that only the parent can import; a node that needed it would fail on its own import as well.
+            continue
+        context.run(variable.set, value)
+    context.run(libraries.adopt, *packed.libraries)
+    return context, packed.sources
+
+
+def _follow(process: _Process) -> None:
+    directory, environment, method = process.directory, process.environment, process.start_method
     if directory and directory != _directory():
         os.chdir(directory)
-    if sys.path != packed.path:
-        sys.path[:] = packed.path
+    if sys.path != process.path:
+        sys.path[:] = process.path
     moved = os.environ.get("TZ") != environment.get("TZ")
     for name in set(os.environ) - set(environment):
         del os.environ[name]
@@ -113,18 +139,8 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         multiprocessing.set_start_method(method, force=True)
     if moved:
         python_state.set_time_zone()
-    python_state.keep(python_state.Kept(*packed.interpreter))
-    telling.follow(telling.Audience(*packed.audience))
-    context = contextvars.Context()
-    for entry in packed.variables:
-        try:
-            variable, value = cast("Tuple[contextvars.ContextVar[Any], Any]", loads(entry))
-        except Exception:
-            # A class that only the parent can import; a node that needed it would fail on its own import as well.
-            continue
-        context.run(variable.set, value)
-    context.run(libraries.adopt, *packed.libraries)
-    return context, packed.sources
+    python_state.keep(python_state.Kept(*process.interpreter))
+    telling.follow(telling.Audience(*process.audience))
 
 
 def check_modules(sources: Sources) -> None:

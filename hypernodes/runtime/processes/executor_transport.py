@@ -1,9 +1,11 @@
-"""Requests in, answers out, through a process executor of the user's."""
+"""Requests in, answers out, through an executor of the user's, for processes or of a class that nobody knows."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
-from concurrent.futures import Executor, Future
+import uuid
+from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Dict, List, Optional
 
 from hypernodes.errors import ChangedModuleError
@@ -11,15 +13,19 @@ from hypernodes.errors.running import refused
 from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.wire import Died, Outcome, WorkRequest, decode_response, message_of
 
+_DEATHS = ("Broken", "Terminated", "KilledWorker")
+"""Parts of the names of what executors raise for a process that is gone: those of the standard library, loky, Dask."""
+
 
 class ExecutorTransport:
-    """Requests as calls on a process executor that belongs to the user: never shut down, never resized.
+    """Requests as calls on an executor that belongs to the user: never shut down, never resized.
 
     No descriptor can go with a call, so large buffers stay in the pickles.
     """
 
     renews = False
     memory = False
+    follows = False
     native_threads: Optional[int] = None
 
     def __init__(self, executor: Executor, workers: int, pipeline: str) -> None:
@@ -28,6 +34,9 @@ class ExecutorTransport:
         self._workers = workers
         self._answers: Any = queue.SimpleQueue()
         self._out: Dict[Future[Any], object] = {}
+        # Dask cancels what runs as well, which goes on all the same, and nobody could wait for it.
+        self._cancels = type(executor).__module__.split(".")[0] != "distributed"
+        self._left: List[Future[Any]] = []  # nobody reads what these come to
 
     def free(self) -> bool:
         return len(self._out) < self._workers
@@ -39,7 +48,8 @@ class ExecutorTransport:
         # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
         parts, _ = message_of(request, frozenset())
         try:
-            future = self._executor.submit(worker_module.answer_for, self._workers, parts)
+            # A cluster may take functions for pure, and would not call one again that is called with the same.
+            future = self._executor.submit(worker_module.answer_for, self._workers, parts, uuid.uuid4().hex)
         except Exception as error:
             raise refused(self._pipeline, self._executor, error) from error
         self._out[future] = request.key
@@ -56,14 +66,14 @@ class ExecutorTransport:
 
     def _outcome(self, future: Future[Any]) -> Outcome:
         key = self._out.pop(future)
-        error = future.exception()
+        error = _error_of(future)
         if error is None:
             parts = future.result()
             changed = decode_response(parts[0]).changed
             return Outcome(key, parts, ChangedModuleError(tuple(changed)) if changed else None)
-        # A broken pool says no more than that; concurrent.futures and loky word it alike.
-        died = "Broken" in type(error).__name__ or "Terminated" in type(error).__name__
-        return Outcome(key, [], Died(None) if died else _as_exception(error))
+        if any(part in type(error).__name__ for part in _DEATHS):
+            return Outcome(key, [], Died(None))
+        return Outcome(key, [], refused(self._pipeline, self._executor, error))
 
     def entered(self) -> bool:
         return False
@@ -73,12 +83,20 @@ class ExecutorTransport:
 
     def abandon(self) -> None:
         for future in list(self._out):
-            future.cancel()
+            if not (self._cancels and future.cancel()):
+                self._left.append(future)
         self._out.clear()
 
     def close(self) -> None:
         self.abandon()
+        # What still runs there is the run's, and ends with it.
+        for future in self._left:
+            _error_of(future)
+        self._left.clear()
 
 
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+def _error_of(future: Future[Any]) -> Optional[BaseException]:
+    """Wait for a future, and return what it raises."""
+    with contextlib.suppress(CancelledError):
+        return future.exception()
+    return CancelledError("the executor cancelled it")

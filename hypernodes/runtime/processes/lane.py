@@ -17,7 +17,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
-from hypernodes.errors import NodeTimeoutError, WorkerDiedError, WorkerStartError
+from hypernodes.errors import ExecutorError, NodeTimeoutError, WorkerDiedError, WorkerStartError
 from hypernodes.errors.notes import add_note, said, short
 from hypernodes.events.event import Event
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
@@ -48,6 +48,9 @@ class Transport(Protocol):
 
     renews: bool
     """Whether another worker takes the place of one that died."""
+
+    follows: bool
+    """Whether workers take on the directory, the environment and the module path of this process."""
 
     native_threads: Optional[int]
     """How many threads numerical libraries may start in one worker; None for workers that are not ours to tell."""
@@ -89,7 +92,7 @@ class ProcessLane:
         try:
             # First the modules: what of them goes by value, the programs have to know.
             sources = look()
-            self._environment = own_part(pack(run.context, self._transport.native_threads, sources))
+            self._environment = own_part(pack(run.context, transport.native_threads, sources, transport.follows))
             self._programs = programs_of(linked, self._transport.memory)
         except BaseException:
             self._transport.close()
@@ -198,6 +201,8 @@ class ProcessLane:
             self._transport.send(WorkRequest(id(work), program, self._environment, shared, rows, *options))
         except BaseException as error:
             self._out.pop(id(work), None)
+            if isinstance(error, ExecutorError):
+                add_note(error, work.submitted())
             with self._run.lock:
                 self._failed(work, error, in_items=True)
             return
@@ -223,6 +228,8 @@ class ProcessLane:
                 return
         elif fault is not None:
             error = fault
+            if isinstance(fault, ExecutorError):
+                add_note(error, work.submitted())
         else:
             header = decode_response(parts[0])
             unread = not header.begun
@@ -270,7 +277,9 @@ class ProcessLane:
 
     def _failed(self, work: WorkItem, error: BaseException, in_items: bool = False, row: int = 0) -> None:
         """Take in a failure, of item `row`, or with `in_items` perhaps of any other. Under the lock."""
-        collects = self._collects and not isinstance(error, WorkerStartError)  # which is no item's fault
+        collects = self._collects and not isinstance(
+            error, (WorkerStartError, ExecutorError)
+        )  # which no item is to blame for
         if not collects or not isinstance(error, Exception) or self._run.schedule.stopped:
             self._given_up(work, error, row)
         elif in_items and work.count > 1:

@@ -8,6 +8,7 @@ imports or reads gets no workers, and pools nest so many levels deep and no deep
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import sys
 import threading
@@ -29,6 +30,8 @@ depth = 0
 _READ_FROM = ("hypernodes.runtime.processes.boot", "hypernodes.runtime.processes.worker")
 
 _siblings = 1
+beside: contextvars.ContextVar[int] = contextvars.ContextVar("hypernodes.beside", default=1)
+"""How many processes of an executor of the user's may be at work where this code runs in one of them."""
 _readers: Set[int] = set()  # threads that import or read what another process sent
 
 
@@ -50,12 +53,12 @@ def share(workers: int) -> int:
     Nodes in worker processes may run pipelines whose nodes do the same. With a full pool in every worker four workers
     would be 4 + 16 + 64 processes; like this each level has as many as the largest pool, or one for each above it.
     """
-    return max(1, workers // _siblings)
+    return max(1, workers // (_siblings * beside.get()))
 
 
 def together(workers: int) -> int:
     """Return how many processes there are on the level of a pool of so many."""
-    return workers * _siblings
+    return workers * _siblings * beside.get()
 
 
 @contextlib.contextmanager

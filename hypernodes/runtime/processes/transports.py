@@ -41,6 +41,7 @@ class PoolTransport:
 
     renews = True
     memory = True
+    follows = True
 
     def __init__(self, pool: WorkerPool, native_threads: int) -> None:
         self.native_threads: Optional[int] = native_threads

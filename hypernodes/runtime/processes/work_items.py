@@ -108,6 +108,11 @@ class WorkItem:
         name = self.bundle.steps[0].name
         return self.note(f"raised while a worker process read what node {name!r} of pipeline {{pipeline}} needs", name)
 
+    def submitted(self) -> str:
+        """Return the note for what an executor raises instead of running it."""
+        name = self.bundle.steps[0].name
+        return self.note(f"raised by the executor for node {name!r} of pipeline {{pipeline}}", name)
+
     def pieces(self) -> List[WorkItem]:
         """Return work items that hold its items between them; itself when there is one item or bundle."""
         if self.count == 1:

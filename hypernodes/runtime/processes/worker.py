@@ -13,6 +13,7 @@ import contextvars
 import functools
 import gc
 import sys
+import threading
 import time
 from collections import OrderedDict
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
@@ -27,6 +28,7 @@ from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.bundle.layers import layers_of
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.locate import EXPLANATIONS
+from hypernodes.runtime.drivers import libraries
 from hypernodes.runtime.drivers.coordinator import Coordinator
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
@@ -43,10 +45,7 @@ from hypernodes.runtime.schedule.locations import in_items
 FRAMES = 64
 """Plans of whole frames that a worker keeps linked."""
 
-_parts = Parts()
 _on_the_way: List[Segment] = []
-
-_environment: List[Any] = []
 
 
 class _WorkerServices(Services):
@@ -88,7 +87,19 @@ class _WorkerServices(Services):
             raise error if task is None else in_items(task, error)
 
 
-_services = _WorkerServices()
+class _Worker:
+    """What a worker has between two requests."""
+
+    def __init__(self) -> None:
+        self.services = _WorkerServices()
+        self.parts = Parts()
+        self.environment: List[Any] = []
+
+
+_own = _Worker()
+_guests = threading.local()
+"""A `worker` for each thread of an executor of the user's that has had a request."""
+
 EXPLANATIONS.append(explain_read_only)
 
 
@@ -100,7 +111,7 @@ def server(workers: int) -> Callable[[Connection], None]:
 def serve(connection: Connection, siblings: int = 1) -> None:
     """Answer requests until the pipe closes."""
     role.among(siblings)
-    _services.connection = connection
+    _own.services.connection = connection
     telling.install(connection.output)
     while _serve_one(connection):
         # By now nothing here refers to what came or went: large values are not kept while a worker waits.
@@ -115,35 +126,55 @@ def _serve_one(connection: Connection) -> bool:
         return False
     _on_the_way.clear()
     if not parts:
-        _parts.let_go(())
+        _own.parts.let_go(())
         if count_mapped():  # an exception of a node may refer to itself, and to the values it met
             gc.collect()
         return True
     memory: List[Segment] = []
-    answered = answer(parts, fds, memory)
+    answered = _answer(_own, parts, fds, memory)
     connection.send(*answered, fds=[segment.fd for segment in memory])
     if sys.platform == "darwin":  # which loses a descriptor on its way when the sender closes its own
         _on_the_way[:] = memory
     return True
 
 
-def answer_for(workers: int, parts: List[bytes]) -> List[bytes]:
-    """Run one request in an executor of `workers` processes."""
-    role.among(workers)
-    return answer(parts)
+def answer_for(workers: int, parts: List[bytes], number: str) -> List[bytes]:
+    """Run one request in an executor of `workers` processes, which are the user's: they look as before when it ends.
+
+    No two requests have the same `number`.
+    """
+    worker: Optional[_Worker] = getattr(_guests, "worker", None)
+    if worker is None:
+        worker = _guests.worker = _Worker()
+    before = libraries.kept_by_thread(defaults=True)
+    try:
+        return _answer(worker, parts, workers=workers)
+    finally:
+        worker.environment.clear()  # it has to be adopted again
+        libraries.put(before)
 
 
-def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Segment]] = None) -> List[bytes]:
+def _answer(
+    worker: _Worker,
+    parts: List[bytes],
+    fds: Sequence[int] = (),
+    memory: Optional[List[Segment]] = None,
+    workers: int = 1,
+) -> List[bytes]:
     """Run one request.
 
     Parameters
     ----------
+    worker : _Worker
+        What is here already.
     parts : list of bytes
         The header, the parts it says it carries, and the rows.
     fds : sequence of int, optional
         Descriptors that came with them; they are closed here.
     memory : list of Segment, optional
         Gets the memory of large buffers of the results. Without it these stay in the results.
+    workers : int, optional
+        How many processes may be at work beside this one, itself included, of an executor of the user's.
 
     Returns
     -------
@@ -160,21 +191,23 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
         *memories, row_memory = take(fds, header.program_sizes, *header.shared_sizes, header.row_sizes)
         large = {digest: memory for digest, memory in zip((header.program, *header.shared), memories) if memory}
         if large:
-            _parts.let_go((header.program, *header.shared))
+            worker.parts.let_go((header.program, *header.shared))
         for digest, data in zip(header.carried, parts[1:-1]):
-            _parts.add(digest, data, large.get(digest))
-        missing = _parts.missing((header.environment, header.program, *header.shared))
+            worker.parts.add(digest, data, large.get(digest))
+        missing = worker.parts.missing((header.environment, header.program, *header.shared))
         if missing:
             return [encode(ResponseHeader(0, False, missing=missing)), b""]
         with role.reading():
-            linked, shared, context = _unpacked(header)
+            linked, shared, context = _unpacked(worker, header)
+            if workers > 1:
+                context.run(role.beside.set, workers)
             received: Any = loads(parts[-1], row_memory.private() if row_memory is not None else ())
         values = Values(shared, *received)
-        _services.tried = header.tried
+        worker.services.tried = header.tried
         if header.delay:
             time.sleep(header.delay)
         started, begun = time.perf_counter(), True
-        done = evaluate(linked, values, _services, context.copy, header.budget)
+        done = evaluate(linked, values, worker.services, context.copy, header.budget)
         apart = memory is not None
         if done.failure is None:
             payload, segment = packed_results(done.results, linked.program, values.place, apart, header.collects)
@@ -205,30 +238,32 @@ def answer(parts: List[bytes], fds: Sequence[int] = (), memory: Optional[List[Se
     return answered
 
 
-def _unpacked(header: RequestHeader) -> Tuple[LinkedProgram, List[Any], contextvars.Context]:
+def _unpacked(worker: _Worker, header: RequestHeader) -> Tuple[LinkedProgram, List[Any], contextvars.Context]:
     """Return what a request needs, unpickled and linked at its first use."""
     of_environment, of_program, *owners = header.owners
-    of_run = _parts.use(header.environment)
-    if _environment[:1] != [of_environment]:
+    parts, seen = worker.parts, worker.environment
+    of_run = parts.use(header.environment)
+    if seen[:1] != [of_environment]:
         # Another run, or a node of this process, may have left it looking otherwise.
-        _environment.clear()
-        _environment[:] = [of_environment, *environment.adopt(of_run.data)]
-        _services.catch_up()
-    _, context, sources = _environment
-    shared = [_parts.use(digest).shared(owner) for digest, owner in zip(header.shared, owners)]
-    held = _parts.use(header.program)
+        seen.clear()
+        seen[:] = [of_environment, *environment.adopt(of_run.data)]
+        worker.services.catch_up()
+    _, context, sources = seen
+    shared = [parts.use(digest).shared(owner) for digest, owner in zip(header.shared, owners)]
+    held = parts.use(header.program)
     if held.value is None:
         with noted() as updates:
             found = held.program()
-        environment.check_modules(sources)  # it may have imported some of them just now
+        if worker is _own:
+            environment.check_modules(sources)  # it may have imported some of them just now
         held.value = found, updates
     program, updates = held.value
     renew(updates)
-    _parts.replace(of_program, header.program)
+    parts.replace(of_program, header.program)
     layers = layers_of(header.heard, header.collects)
     linked: Optional[LinkedProgram] = held.links.get(layers)
     if linked is None:
         linked = held.links[layers] = LinkedProgram(program, layers)
     if header.carried:
-        _parts.forget(2 + len(shared))
+        parts.forget(2 + len(shared))
     return linked, shared, context

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from concurrent.futures import Executor
-from typing import Any, Callable, FrozenSet, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from hypernodes import collection
 from hypernodes.backends.base import Backend
 from hypernodes.backends.demand import demanded
 from hypernodes.backends.executable import LocalExecutable
-from hypernodes.errors import ClosedError, OptionError, PlacementError, did_you_mean
+from hypernodes.backends.options import (
+    PROCESSES,
+    THREADS,
+    asked,
+    check_executor,
+    initializer_of,
+    mode_of,
+    retries_of,
+    served,
+    waiting_threads,
+    workers_of,
+)
+from hypernodes.errors import ClosedError, PlacementError
 from hypernodes.events.hooks import Listeners
 from hypernodes.events.subscriber import AtOnce
 from hypernodes.ir.graph import Graph
 from hypernodes.lowering import lower, seal
 from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
+from hypernodes.pickling import dumps
 from hypernodes.request import Request
 from hypernodes.runtime.bundle.layers import Layers
 from hypernodes.runtime.drivers.cores import usable_cores
 from hypernodes.runtime.drivers.run import Resources
 from hypernodes.runtime.drivers.thread_pool import ThreadPool
-
-MODES = ("sequential", "async", "threaded", "parallel")
-
-# Modules whose executors run work in other processes, or on other machines, without deriving from ProcessPoolExecutor.
-_REMOTE_MODULES = ("loky", "distributed", "ray", "mpi4py", "ipyparallel", "joblib")
-_PROCESS_POOL = "concurrent.futures.process"
-_THREAD_POOL = "concurrent.futures.thread"
-
-THREADS, PROCESSES = "threads", "processes"
 
 # Guards the pool of every backend. One lock for all, which a fork waits for: in the child the thread that held it would
 # not be there to release it. Re-entrant, for a finaliser or a signal handler.
@@ -61,11 +64,18 @@ class LocalBackend(Backend):
         How often work is tried again whose worker process died: killed, crashed, out of memory. A lost chunk of items
         is then run again in pieces, which finds the item that kills; so a function may run more than once for an
         item. With 0 nothing ever does.
+    initializer : callable, optional
+        Called as ``initializer(*initargs)`` once in each thread and in each worker process of the backend's own, before
+        it runs its first node: to load a model, to open a connection. What it raises ends the run, as an
+        `InitializerError`. It does not run in the thread that a run is called from, which then runs no threaded work.
+    initargs : tuple, optional
+        Its arguments.
 
     Raises
     ------
     OptionError
-        For a mode that does not exist, fewer than one worker, or an executor that serves neither mode.
+        For a mode that does not exist, fewer than one worker, an executor that serves neither mode, an initializer that
+        cannot be called, or one beside an executor, which has its own.
 
     Notes
     -----
@@ -87,26 +97,21 @@ class LocalBackend(Backend):
         max_workers: Optional[int] = None,
         executor: Optional[Executor] = None,
         worker_retries: int = 1,
+        initializer: Optional[Callable[..., object]] = None,
+        initargs: Tuple[Any, ...] = (),
     ) -> None:
-        modes = (_mode("node_execution", node_execution), _mode("map_execution", map_execution))
+        modes = (mode_of("node_execution", node_execution), mode_of("map_execution", map_execution))
         self._by_default = max_workers is None
-        if max_workers is None:
-            max_workers = _width_of(executor) or _default_workers(modes)
-        elif isinstance(max_workers, bool) or not isinstance(max_workers, int):
-            raise OptionError("max_workers", repr(max_workers), "pass a whole number of workers, 1 or more")
-        elif max_workers < 1:
-            raise OptionError("max_workers", repr(max_workers), "pass 1 or more, or leave it out for a default")
-        if isinstance(worker_retries, bool) or not isinstance(worker_retries, int) or worker_retries < 0:
-            raise OptionError("worker_retries", repr(worker_retries), "pass a whole number, 0 for none")
         if executor is not None:
-            _check_executor(executor, modes)
-        self.worker_retries = worker_retries
-        self._options = Options(node_execution, map_execution, max_workers)
+            check_executor(executor, modes)
+        self.worker_retries = retries_of(worker_retries)
+        self._initializer = initializer_of(initializer, initargs, executor)
+        self._options = Options(node_execution, map_execution, workers_of(max_workers, executor, modes))
         self._executor = executor
-        self._serves = frozenset() if executor is None else served(executor) & _asked(modes)
+        self._serves = frozenset() if executor is None else served(executor) & asked(modes)
         # Where no mode asks for threads, those beside an event loop are as many as other libraries would use.
         threaded = "async" in modes or "threaded" in modes
-        self._threads = ThreadPool(self._options.max_workers if threaded else _waiting_threads())
+        self._threads = ThreadPool(self._options.max_workers if threaded else waiting_threads(), self._initializer)
         self._pool: Any = None
         self._native_threads = 1
         self._closed = False
@@ -195,6 +200,8 @@ class LocalBackend(Backend):
 
         if self._executor is not None and PROCESSES in self._serves:
             return ExecutorTransport(self._executor, self.max_workers, pipeline)
+        # Before the lock: pickling runs code of the user's.
+        initializer = None if self._initializer is None else dumps(self._initializer, "the initializer of LocalBackend")
         with _guard:
             if self._closed:
                 raise ClosedError("this LocalBackend")
@@ -202,15 +209,52 @@ class LocalBackend(Backend):
                 cores = usable_cores()
                 # A default made for waiting threads would be too many processes.
                 size = role.share(min(self.max_workers, cores) if self._by_default else self.max_workers)
-                self._pool = WorkerPool(size, server(size))
+                self._pool = WorkerPool(size, server(size, initializer))
                 # Together, numerical libraries in the workers start one thread for each core.
                 self._native_threads = max(1, cores // size)
             return PoolTransport(self._pool, self._native_threads)
 
-    def close(self) -> None:
-        """End the worker processes, if any were started; the executor that was passed in stays as it is."""
+    def warm(self) -> None:
+        """Start the worker processes, call the `initializer` in each, and return when they are ready.
+
+        The first run of a service does not wait for them then. Does nothing for modes without processes, nor with an
+        executor, and nothing more when they are there already; threads are started as they are needed.
+
+        Raises
+        ------
+        WorkerStartError, InitializerError
+            Where a process cannot start.
+        ClosedError
+            After `close`.
+        """
+        if "parallel" in (self.node_execution, self.map_execution) and PROCESSES not in self._serves:
+            transport = self.transport()
+            from hypernodes.runtime.processes.warming import warm
+
+            warm(transport)
+
+    def close(self, wait: bool = True) -> None:
+        """Take no parallel runs any more, and end the worker processes, if any were started.
+
+        The executor that was passed in stays as it is. May be called twice, and by several threads.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Whether to return only when the runs in progress have ended, and the processes. Not waited for are runs that
+            this thread itself is in, or has called, such as a stream that is left open: these lose their processes.
+            Without it the processes end when the last run has.
+        """
         with _guard:
             self._closed = True
+        if wait:
+            self._threads.wait()
+            self._end_pool()
+        else:
+            self._threads.when_left(self._end_pool)
+
+    def _end_pool(self) -> None:
+        with _guard:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
@@ -223,89 +267,18 @@ class LocalBackend(Backend):
 
     def __repr__(self) -> str:
         executor = f", executor={type(self._executor).__name__}" if self._executor is not None else ""
+        initializer = f", initializer={self._initializer.name}" if self._initializer is not None else ""
         return (
             f"LocalBackend(node_execution={self.node_execution!r}, map_execution={self.map_execution!r}, "
-            f"max_workers={self.max_workers}{executor})"
+            f"max_workers={self.max_workers}{executor}{initializer})"
         )
 
     def __reduce__(self) -> Tuple[object, ...]:
         # Options travel; processes, and an executor, belong to the process they were made in.
-        return LocalBackend, (self.node_execution, self.map_execution, self.max_workers, None, self.worker_retries)
-
-
-def served(executor: object) -> FrozenSet[str]:
-    """Return what an executor can run: work for `THREADS`, for `PROCESSES`, or either where nobody knows where it runs.
-
-    Its class and what that derives from say so, by the names of their modules: to import the process pool for an
-    isinstance would cost every user multiprocessing.
-    """
-    modules = [cls.__module__ for cls in type(executor).__mro__]
-    if _PROCESS_POOL in modules or any(module.split(".")[0] in _REMOTE_MODULES for module in modules):
-        return frozenset({PROCESSES})
-    return frozenset({THREADS} if _THREAD_POOL in modules else {THREADS, PROCESSES})
-
-
-def _asked(modes: Tuple[str, str]) -> FrozenSet[str]:
-    """Return what work there is for an executor in these modes."""
-    threads = {THREADS} if "threaded" in modes or "async" in modes else set()
-    return frozenset(threads | ({PROCESSES} if "parallel" in modes else set()))
-
-
-def _mode(option: str, given: object) -> str:
-    if given in MODES:
-        return str(given)
-    hint = did_you_mean(given, MODES) if isinstance(given, str) else ""
-    raise OptionError(option, repr(given), f"use one of {', '.join(map(repr, MODES))}{hint}")
-
-
-def _default_workers(modes: Tuple[str, str]) -> int:
-    if "async" in modes or "threaded" in modes:
-        return _waiting_threads()
-    return usable_cores() if "parallel" in modes else 1
-
-
-def _width_of(executor: object) -> Optional[int]:
-    """Return how many workers an executor has, where it says so: those of the standard library, loky and Dask do."""
-    if executor is None or isinstance(executor, type):
-        return None
-    found = getattr(executor, "_max_workers", None)
-    client = getattr(executor, "_client", None)
-    if client is not None and type(executor).__module__.split(".")[0] == "distributed":
-        with contextlib.suppress(Exception):  # a cluster that does not answer now may do so later
-            found = sum(client.nthreads().values())
-    return found if type(found) is int and found > 0 else None
-
-
-def _waiting_threads() -> int:
-    # The same number as concurrent.futures.ThreadPoolExecutor, for the same reason: threads mostly wait.
-    return min(32, (os.cpu_count() or 1) + 4)
-
-
-def _check_executor(executor: object, modes: Tuple[str, str]) -> None:
-    shown = type(executor).__name__
-    if isinstance(executor, type):
-        name = executor.__name__
-        raise OptionError("executor", name, f"it is the class: pass an object, executor={name}(max_workers=...)")
-    if not callable(getattr(executor, "submit", None)):
-        raise OptionError("executor", shown, "pass a concurrent.futures.Executor: something with submit(fn, *args)")
-    asked, can = _asked(modes), served(executor)
-    if not asked:
-        raise OptionError("executor", shown, 'sequential work needs none: set one of the modes to "threaded"')
-    if asked & can:
-        return
-    if PROCESSES in can:
-        raise OptionError(
-            "executor",
-            shown,
-            'it runs work in other processes, which only mode "parallel" can use: set one of the modes to "parallel", '
-            "or pass a ThreadPoolExecutor",
-        )
-    raise OptionError(
-        "executor",
-        shown,
-        'it runs work in threads, which only modes "threaded" and "async" can use: set one of the modes to '
-        '"threaded", or pass a ProcessPoolExecutor',
-    )
+        first = self._initializer
+        called = () if first is None else (first.function, first.args)
+        options = (self.node_execution, self.map_execution, self.max_workers, None, self.worker_retries)
+        return LocalBackend, (*options, *called)
 
 
 __all__ = ["LocalBackend"]

@@ -24,6 +24,7 @@ from hypernodes.errors.defining import (
 from hypernodes.errors.running import ClosedError, ExecutorError, NodeTimeoutError, OutputCountError, RetryError
 from hypernodes.errors.workers import (
     ChangedModuleError,
+    InitializerError,
     NestedWorkersError,
     NotPicklableError,
     WorkerDiedError,
@@ -37,6 +38,7 @@ __all__ = [
     "DuplicateOutputError",
     "ExecutorError",
     "HyperNodesError",
+    "InitializerError",
     "MapInputError",
     "MapLengthError",
     "MissingInputError",

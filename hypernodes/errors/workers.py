@@ -134,6 +134,28 @@ class WorkerStartError(HyperNodesError, RuntimeError):
 
 
 @attrs.define(eq=False)
+class InitializerError(HyperNodesError, RuntimeError):
+    """The `initializer` of a backend raised an exception in a worker; its cause is that exception.
+
+    Attributes
+    ----------
+    initializer : str
+        The name of the function.
+    reason : str
+        What it raised, in words.
+    """
+
+    initializer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the initializer {self.initializer!r} of this LocalBackend failed: {self.reason}\n"
+            f"  fix: see the exception below which this one came from; without it no worker may run a node"
+        )
+
+
+@attrs.define(eq=False)
 class NestedWorkersError(HyperNodesError, RuntimeError):
     """Workers asked for where each of them would ask for workers again, without end.
 

@@ -24,6 +24,7 @@ from cloudpickle.cloudpickle import _dynamic_class_reduce
 from hypernodes.errors import NotPicklableError
 from hypernodes.pickling import classes, modules, standins
 from hypernodes.pickling.culprit import find, is_recursion
+from hypernodes.pickling.namespaces import set_function
 from hypernodes.pickling.variables import reduced
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
@@ -232,6 +233,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if name is not None and _is_under(found, fn):
             return _function_of_node, (name, fn.__qualname__)
         return super().reducer_override(fn)
+
+    def _dynamic_function_reduce(self, fn: Any) -> Any:
+        return (*super()._dynamic_function_reduce(fn)[:5], set_function)
 
     def of_cached(self, fn: Any) -> Any:
         name, found = _named(fn)

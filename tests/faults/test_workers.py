@@ -195,7 +195,7 @@ def test_a_worker_that_dies_of_what_it_is_sent_is_named_in_the_end():
 def test_workers_that_cannot_begin_are_not_started_for_ever(monkeypatch):
     """They die while they are sent what is larger than the pipe."""
     started = []
-    monkeypatch.setattr(worker, "server", lambda workers: _ends_at_once)
+    monkeypatch.setattr(worker, "server", lambda workers, initializer: _ends_at_once)
     start = process.start
     monkeypatch.setattr(process, "start", lambda *args: (started.append(1), start(*args))[1])
     with LocalBackend("sequential", "parallel", max_workers=2) as backend:

@@ -12,7 +12,9 @@ from graphs import ids
 from observing import Gauge, ours
 
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.runtime.drivers.thread_pool import Latch, ThreadPool, waiting
+from hypernodes.runtime.drivers.latch import Latch
+from hypernodes.runtime.drivers.thread_pool import ThreadPool
+from hypernodes.runtime.drivers.waits import waiting
 
 THREADED = [("threaded", "sequential"), ("async", "sequential"), ("sequential", "threaded"), ("threaded", "threaded")]
 
@@ -45,12 +47,18 @@ class Lane:
         self.errors.append(error)
 
 
+class RUN:
+    """Stands for a run."""
+
+    caller = threading.main_thread()
+
+
 @pytest.fixture
 def pool():
     pool = ThreadPool(1)
-    pool.enter(joins=False)
+    pool.enter(RUN)
     yield pool
-    pool.leave(joined=False)
+    pool.leave(RUN)
     assert not [thread for thread in threading.enumerate() if thread.name == "hypernodes-1"]
 
 

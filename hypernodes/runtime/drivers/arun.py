@@ -18,10 +18,12 @@ from hypernodes.runtime.bundle.interpreter import Slots, Stopped
 from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.drivers.coordinator import Coordinator, straight
 from hypernodes.runtime.drivers.interrupts import interruptible_await
+from hypernodes.runtime.drivers.latch import Latch
 from hypernodes.runtime.drivers.libraries import alike
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
-from hypernodes.runtime.drivers.thread_pool import Latch, ThreadPool, waiting
+from hypernodes.runtime.drivers.thread_pool import ThreadPool
+from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.drivers.wakeup import LoopWakeup
 from hypernodes.runtime.schedule.schedule import Failures
 
@@ -94,6 +96,8 @@ class _Straight:
         self.kept = threads.kept()
         self.latch = Latch()
         self.failures: Failures = []
+        self.caller = threading.current_thread()
+        self._thread: Optional[threading.Thread] = None
         self._work: Optional[Tuple[LinkedPlan, Slots]] = (linked, slots)
         self._context = contextvars.copy_context()
 
@@ -103,9 +107,14 @@ class _Straight:
 
     def work(self) -> None:
         """Do it."""
+        self._thread = threading.current_thread()
         work, self._work = self._work, None
         if work is not None:
             self.failures.extend(self._context.run(straight, *work))
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread does it."""
+        return thread is self._thread
 
     def refused(self, error: BaseException) -> None:
         """End for want of a thread."""
@@ -123,14 +132,14 @@ async def _straight_beside(linked: LinkedPlan, slots: Slots, services: Services,
         if threads.take_back(lane):
             lane.failures.append((None, Stopped()))
 
-    threads.enter(joins=False)
+    threads.enter(lane)
     try:
         with within(stop):
             if threads.ask(lane):
                 threads.start()
             await _ended(wakeup, lambda: not lane.latch.count, lambda error: stop())
     finally:
-        threads.leave(joined=False)
+        threads.leave(lane)
     return lane.failures
 
 

@@ -17,7 +17,7 @@ from hypernodes.lowering.plan import LOOP, PlanStep
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, row_failed, row_results, row_slots
-from hypernodes.runtime.drivers.thread_pool import waiting
+from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.schedule.frames import Chunk
 
 if TYPE_CHECKING:

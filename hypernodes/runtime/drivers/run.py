@@ -31,8 +31,9 @@ from hypernodes.runtime.drivers.executor_threads import ExecutorThreads
 from hypernodes.runtime.drivers.loop import LoopLanes
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.tasks import DONE, Outcome
-from hypernodes.runtime.drivers.thread_pool import ThreadPool, waiting
+from hypernodes.runtime.drivers.thread_pool import ThreadPool
 from hypernodes.runtime.drivers.threads import ThreadLanes
+from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.drivers.wakeup import ThreadWakeup, Wakeup
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.frames import Chunk, MapRun
@@ -119,7 +120,7 @@ class Run:
         self.wakeup: Wakeup = self._thread_wakeup
         self.coordinator_waits = False
         self.beside = beside
-        self._wound_down = False
+        self._wound_down = self._closed = False
         self._feed = feed
         used = linked.placements_used
         self.feeder = resources.feeder(self, linked, resources) if PROCESS in used and resources.feeder else None
@@ -130,8 +131,10 @@ class Run:
                 self.wakeup = self.feeder
                 sizes[PROCESS] = self.feeder.chunk
             self.schedule = Schedule(linked, slots, resources.max_workers, resources.layers, sizes, feed)
-            joins = THREAD in used and resources.executor is None and self.feeder is None
-            self.own = self._own(used, joins and not beside, beside)
+            # What an initializer has set is not in this thread.
+            elsewhere = beside or resources.executor is not None or resources.threads.initializer is not None
+            joins = THREAD in used and self.feeder is None and not elsewhere
+            self.own = self._own(used, joins, beside)
             """Placements of the tasks that the coordinator takes."""
             self.executor = ExecutorThreads(self, resources.executor) if resources.executor is not None else None
             self.lanes = self._lanes(resources, beside)
@@ -144,7 +147,7 @@ class Run:
                 self.feeder.close()
             raise
         self._threads = resources.threads
-        self._joined = bool(self.lanes) and self._threads.enter(joins=self.own == (THREAD,))
+        self._joined = self._threads.enter(self, joins=self.own == (THREAD,))
         self.subscriber = resources.subscriber
         self.subscriber.begin(self.interrupt)
 
@@ -370,8 +373,6 @@ class Run:
             self.executor.close()
         for lanes in self.lanes:
             lanes.latch.wait()
-        if self.lanes:
-            self._threads.leave(self._joined)
         if self.feeder is not None:
             with self.lock:
                 # Who still pushes rows, or ends, must not write to a descriptor that may be somebody else's by then.
@@ -379,6 +380,9 @@ class Run:
             self.feeder.close()
         if self.loop is not None and self.services.lends_loop:
             self.loop.close()
+        if not self._closed:
+            self._closed = True
+            self._threads.leave(self, self._joined)
         self.lanes, self._only = [], None
         self.executor = self.loop = self.feeder = None
         self.schedule.garbage = []

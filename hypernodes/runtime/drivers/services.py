@@ -13,7 +13,7 @@ from hypernodes.runtime.bundle.cancellation import Cancellation, enclose
 from hypernodes.runtime.bundle.interpreter import Slots
 from hypernodes.runtime.drivers.event_loop import home, lead_home
 from hypernodes.runtime.drivers.loop import Waiting
-from hypernodes.runtime.drivers.thread_pool import waiting
+from hypernodes.runtime.drivers.waits import waiting
 
 _MAKING = threading.Lock()
 """Held while something is made that several lanes would make at once."""

@@ -32,7 +32,7 @@ from hypernodes.runtime.drivers.libraries import alike
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.sources import Rows
-from hypernodes.runtime.drivers.thread_pool import waiting
+from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.schedule.feed import Feed
 from hypernodes.runtime.schedule.schedule import Failures
 from hypernodes.runtime.schedule.sink import Delivery

@@ -14,53 +14,18 @@ is none of these, is not counted, and waits for nobody.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
 from collections import deque
-from typing import Callable, ContextManager, Deque, Iterator, List, Optional, Protocol, Set, Tuple
+from typing import Callable, Deque, List, Optional, Protocol, Set, Tuple
 
+from hypernodes.errors import InitializerError
 from hypernodes.runtime.drivers.growth import core_count, watch
+from hypernodes.runtime.drivers.initializer import Initializer
+from hypernodes.runtime.drivers.latch import Latch
 from hypernodes.runtime.drivers.libraries import Kept, kept_by_thread, put
-
-
-class Latch:
-    """Counts the lanes of one run that are asked for or at work, and knows nothing of the run.
-
-    A thread has let go of what is the user's when it leaves, so that nobody keeps the results of a run that has ended.
-    """
-
-    __slots__ = ("_empty", "_guard", "count", "told")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.told: Optional[Callable[[], None]] = None
-        """Called, from any thread, when none is left."""
-        self._guard = threading.Lock()
-        self._empty = threading.Condition(self._guard)
-
-    def enter(self) -> None:
-        """Count one more."""
-        with self._guard:
-            self.count += 1
-
-    def leave(self) -> None:
-        """Count one less."""
-        with self._guard:
-            self.count -= 1
-            if self.count:
-                return
-            self._empty.notify_all()
-        told = self.told
-        if told is not None:
-            told()
-
-    def wait(self) -> None:
-        """Wait until none is left."""
-        with self._guard:
-            while self.count:
-                self._empty.wait()
+from hypernodes.runtime.drivers.waits import here
 
 
 class Lane(Protocol):
@@ -85,6 +50,15 @@ class Lane(Protocol):
         """Take note that there is no thread for it."""
 
 
+class Borrower(Protocol):
+    """A run that uses the threads of a backend, or may."""
+
+    caller: threading.Thread
+
+    def serves(self, thread: threading.Thread) -> bool:
+        """Return whether a thread works for it."""
+
+
 class _Worker:
     """A thread of the pool."""
 
@@ -104,6 +78,8 @@ class ThreadPool:
     ----------
     count : int
         How many threads may compute at once.
+    initializer : Initializer, optional
+        Called in each of them before its first lane.
 
     Attributes
     ----------
@@ -113,8 +89,9 @@ class ThreadPool:
         The lane for whose sake those at work for others are to leave off; all of them where it is none of these.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, initializer: Optional[Initializer] = None) -> None:
         self.count = count
+        self.initializer = initializer
         self.reset()
         _all.add(self)
 
@@ -127,9 +104,12 @@ class ThreadPool:
         self._idle: List[_Worker] = []
         self._workers: Set[_Worker] = set()
         self._computing = 0
-        self._runs = self._joined = 0
+        self._runs: Set[Borrower] = set()
+        self._left = threading.Condition(self._guard)
+        self._joined = 0
         self._most = self.count
         self._grown = 0
+        self._calls: List[Callable[[], None]] = []
         self._watched = False
         self._started = 0
         self._size()
@@ -137,29 +117,48 @@ class ThreadPool:
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
-    def enter(self, joins: bool) -> bool:
+    def enter(self, run: Borrower, joins: bool = False) -> bool:
         """Count a run in; return whether the thread that calls it `joins` those that compute, and is none of them."""
-        joins = joins and _here.pool is None
+        joins = joins and here.pool is None
         with self._guard:
-            self._runs += 1
+            self._runs.add(run)
             self._joined += joins
             self._size()
         return joins
 
-    def leave(self, joined: bool) -> None:
+    def wait(self) -> None:
+        """Wait for the runs in progress, but for those that this thread has called, or works for."""
+        here = threading.current_thread()
+        with self._guard:
+            while any(run.caller is not here and not run.serves(here) for run in self._runs):
+                self._left.wait()
+
+    def when_left(self, call: Callable[[], None]) -> None:
+        """Call this when no run is in progress any more."""
+        with self._guard:
+            if self._runs:
+                self._calls.append(call)
+                return
+        call()
+
+    def leave(self, run: Borrower, joined: bool = False) -> None:
         """Count a run out, which has no lane any more; with the last one the threads end."""
         with self._guard:
-            self._runs -= 1
+            self._runs.discard(run)
+            self._left.notify_all()
             self._joined -= joined
             last = not self._runs
             if last:
                 ended, self._workers = self._workers, set()
                 idle, self._idle = self._idle, []
+                calls, self._calls = self._calls, []
                 self._most, self._grown, self._started = self.count, 0, 0
             self._size()
             more = self._dispatch()
         if last:
             self._end(ended, idle)
+            for call in calls:
+                call()
         elif more:
             self.start()
 
@@ -264,8 +263,10 @@ class ThreadPool:
         lane.latch.leave()
 
     def _serve(self, worker: _Worker) -> None:
-        _here.pool = self
+        here.pool = self
         kept: Kept = ()
+        if self.initializer is not None and not self._initialized(worker, self.initializer):
+            return
         while True:
             lane, worker.lane = worker.lane, None
             if lane is None:
@@ -281,6 +282,24 @@ class ThreadPool:
             latch.leave()
             del latch
             worker.gate.acquire()
+
+    def _initialized(self, worker: _Worker, initializer: Initializer) -> bool:
+        """Return whether a thread may run lanes; where not, it ends, and the run of the lane that it is for."""
+        try:
+            initializer()
+            return True
+        except InitializerError as error:
+            lane, worker.lane = worker.lane, None
+            with self._guard:
+                self._workers.discard(worker)
+                self._computing -= 1
+                more = self._dispatch()
+            if more:
+                self.start()
+            if lane is not None:
+                lane.refused(error)
+                lane.latch.leave()
+            return False
 
     def _next(self, worker: _Worker) -> None:
         """Give a worker the next lane, or let it wait for one, or for its end."""
@@ -333,42 +352,13 @@ class ThreadPool:
             self._press()
 
 
-class _Here(threading.local):
-    """The pool that a thread is of, and how many waits it is in."""
-
-    pool: Optional[ThreadPool] = None
-    waits = 0
-
-
-_here = _Here()
-_NOTHING = contextlib.nullcontext()
-
-
-def waiting() -> ContextManager[None]:
-    """Let another thread of the pool, if this is one, compute within the block; go on after it in any case."""
-    return _NOTHING if _here.pool is None else _waiting(_here.pool)
-
-
-@contextlib.contextmanager
-def _waiting(pool: ThreadPool) -> Iterator[None]:
-    _here.waits += 1
-    if _here.waits == 1:
-        pool.give()
-    try:
-        yield
-    finally:
-        _here.waits -= 1
-        if not _here.waits:
-            pool.take()
-
-
 _all: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     for pool in list(_all):
         pool.reset()
-    _here.pool, _here.waits = None, 0
+    here.pool, here.waits = None, 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,11 +10,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Optional, Protocol, Set, Tuple
 
+from hypernodes.errors import InitializerError
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
+from hypernodes.runtime.drivers.latch import Latch
 from hypernodes.runtime.drivers.libraries import Kept
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
-from hypernodes.runtime.drivers.thread_pool import Lane, Latch, waiting
+from hypernodes.runtime.drivers.thread_pool import Lane
+from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.schedule.frames import BundleTask
 
 if TYPE_CHECKING:
@@ -112,7 +115,7 @@ class ThreadLanes:
             self.asked = False
             self.out -= 1
             self.limit = self.out
-            helped = run.join_threads(self.placement)
+            helped = not isinstance(error, InitializerError) and run.join_threads(self.placement)
         if not helped:
             run.interrupt(error)
 

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Protocol, Sequence, Tuple
 
-from hypernodes.errors import ExecutorError, NodeTimeoutError, WorkerDiedError, WorkerStartError
+from hypernodes.errors import ExecutorError, InitializerError, NodeTimeoutError, WorkerDiedError, WorkerStartError
 from hypernodes.errors.notes import add_note, said, short
 from hypernodes.events.event import Event
 from hypernodes.lowering.plan import PROCESS, calls_in, output_path
@@ -241,7 +241,7 @@ class ProcessLane:
                     error = received(parts[1])
                     if header.partial:
                         values = results_of(work, parts[-1], memory)
-                    if unread:
+                    if unread and not isinstance(error, InitializerError):
                         add_note(error, work.reading())
                 if header.has_events and self._events is not None:
                     self._events(Event.of_several(events_of(parts[2])))
@@ -277,10 +277,9 @@ class ProcessLane:
 
     def _failed(self, work: WorkItem, error: BaseException, in_items: bool = False, row: int = 0) -> None:
         """Take in a failure, of item `row`, or with `in_items` perhaps of any other. Under the lock."""
-        collects = self._collects and not isinstance(
-            error, (WorkerStartError, ExecutorError)
-        )  # which no item is to blame for
-        if not collects or not isinstance(error, Exception) or self._run.schedule.stopped:
+        # No item is to blame for workers that cannot start or take no work.
+        fault = isinstance(error, (WorkerStartError, InitializerError, ExecutorError))
+        if not self._collects or fault or not isinstance(error, Exception) or self._run.schedule.stopped:
             self._given_up(work, error, row)
         elif in_items and work.count > 1:
             self._again.extend(work.pieces())

@@ -16,11 +16,11 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, cast
 
 from hypernodes.errors import NotPicklableError
 from hypernodes.lowering.plan import Plan
-from hypernodes.pickling import loads
+from hypernodes.pickling import loads, namespaces
 from hypernodes.pickling.classes import noted, renew
 from hypernodes.pickling.exceptions import portable
 from hypernodes.runtime.bundle.evaluate import Evaluation, LinkedProgram, Values, evaluate
@@ -30,6 +30,7 @@ from hypernodes.runtime.bundle.linked import LinkedPlan
 from hypernodes.runtime.bundle.locate import EXPLANATIONS
 from hypernodes.runtime.drivers import libraries
 from hypernodes.runtime.drivers.coordinator import Coordinator
+from hypernodes.runtime.drivers.initializer import Initializer
 from hypernodes.runtime.drivers.run import Resources, Run
 from hypernodes.runtime.drivers.services import Services
 from hypernodes.runtime.drivers.thread_pool import ThreadPool
@@ -94,6 +95,27 @@ class _Worker:
         self.services = _WorkerServices()
         self.parts = Parts()
         self.environment: List[Any] = []
+        self.initializer: Optional[bytes] = None
+        """To be called before the first node."""
+
+    def look_like(self, header: RequestHeader) -> None:
+        """Let this process look like the one that a request is from."""
+        of_environment = header.owners[0]
+        if self.environment[:1] != [of_environment]:
+            # Another run, or a node of this process, may have left it looking otherwise.
+            data = self.parts.use(header.environment).data
+            self.environment.clear()
+            self.environment[:] = [of_environment, *environment.adopt(data)]
+            self.services.catch_up()
+
+    def initialize(self) -> None:
+        """Call the initializer, if there is one, unless it has been called and has not failed."""
+        if self.initializer is not None:
+            with role.reading(), namespaces.read() as spaces:
+                initializer = cast(Initializer, loads(self.initializer))
+            with namespaces.kept(spaces):
+                initializer()
+            self.initializer = None
 
 
 _own = _Worker()
@@ -103,14 +125,15 @@ _guests = threading.local()
 EXPLANATIONS.append(explain_read_only)
 
 
-def server(workers: int) -> Callable[[Connection], None]:
-    """Return the target of a pool of `workers` processes."""
-    return functools.partial(serve, siblings=role.together(workers))
+def server(workers: int, initializer: Optional[bytes] = None) -> Callable[[Connection], None]:
+    """Return the target of a pool of `workers` processes, each of which first calls a pickled `Initializer`."""
+    return functools.partial(serve, siblings=role.together(workers), initializer=initializer)
 
 
-def serve(connection: Connection, siblings: int = 1) -> None:
+def serve(connection: Connection, siblings: int = 1, initializer: Optional[bytes] = None) -> None:
     """Answer requests until the pipe closes."""
     role.among(siblings)
+    _own.initializer = initializer
     _own.services.connection = connection
     telling.install(connection.output)
     while _serve_one(connection):
@@ -198,6 +221,11 @@ def _answer(
         if missing:
             return [encode(ResponseHeader(0, False, missing=missing)), b""]
         with role.reading():
+            worker.look_like(header)
+        worker.initialize()
+        if not header.program:
+            return [encode(ResponseHeader(0, True, told=telling.settle())), b""]
+        with role.reading():
             linked, shared, context = _unpacked(worker, header)
             if workers > 1:
                 context.run(role.beside.set, workers)
@@ -240,15 +268,9 @@ def _answer(
 
 def _unpacked(worker: _Worker, header: RequestHeader) -> Tuple[LinkedProgram, List[Any], contextvars.Context]:
     """Return what a request needs, unpickled and linked at its first use."""
-    of_environment, of_program, *owners = header.owners
-    parts, seen = worker.parts, worker.environment
-    of_run = parts.use(header.environment)
-    if seen[:1] != [of_environment]:
-        # Another run, or a node of this process, may have left it looking otherwise.
-        seen.clear()
-        seen[:] = [of_environment, *environment.adopt(of_run.data)]
-        worker.services.catch_up()
-    _, context, sources = seen
+    _, of_program, *owners = header.owners
+    parts = worker.parts
+    _, context, sources = worker.environment
     shared = [parts.use(digest).shared(owner) for digest, owner in zip(header.shared, owners)]
     held = parts.use(header.program)
     if held.value is None:

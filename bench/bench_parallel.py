@@ -20,7 +20,7 @@ import pytest
 
 from bench.duel import FIRST, OURS, Duel, Reading, milliseconds, name_of, play
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.backends.local import usable_cores
+from hypernodes.runtime.drivers.cores import usable_cores
 
 try:
     import joblib

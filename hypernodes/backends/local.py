@@ -32,7 +32,7 @@ from hypernodes.lowering.plan import Options, Plan, calls_in, timed_bundles
 from hypernodes.pickling import dumps
 from hypernodes.request import Request
 from hypernodes.runtime.bundle.layers import Layers
-from hypernodes.runtime.drivers.cores import usable_cores
+from hypernodes.runtime.drivers import cores
 from hypernodes.runtime.drivers.run import Resources
 from hypernodes.runtime.drivers.thread_pool import ThreadPool
 
@@ -112,8 +112,7 @@ class LocalBackend(Backend):
         # Where no mode asks for threads, those beside an event loop are as many as other libraries would use.
         threaded = "async" in modes or "threaded" in modes
         self._threads = ThreadPool(self._options.max_workers if threaded else waiting_threads(), self._initializer)
-        self._pool: Any = None
-        self._native_threads = 1
+        self._workers: Any = None
         self._closed = False
 
     @property
@@ -162,11 +161,11 @@ class LocalBackend(Backend):
         PlacementError
             For a plain function with a timeout on a process executor of the user's.
         """
-        if PROCESSES not in self._serves:
+        kind = type(self._executor).__name__ if PROCESSES in self._serves else "executor of loky's"
+        if PROCESSES not in self._serves and cores.has_own_pool():
             return
         for bundle in timed_bundles(plan):
             name = next(step.name for step in calls_in(bundle.steps) if step.policy.timeout is not None)
-            kind = type(self._executor).__name__
             raise PlacementError(
                 plan.name,
                 name,
@@ -193,26 +192,22 @@ class LocalBackend(Backend):
         from hypernodes.runtime.processes import role
 
         role.check()
-        from hypernodes.runtime.processes.executor_transport import ExecutorTransport
-        from hypernodes.runtime.processes.pool import WorkerPool
-        from hypernodes.runtime.processes.transports import PoolTransport
-        from hypernodes.runtime.processes.worker import server
-
         if self._executor is not None and PROCESSES in self._serves:
+            from hypernodes.runtime.processes.executor_transport import ExecutorTransport
+
             return ExecutorTransport(self._executor, self.max_workers, pipeline)
+        from hypernodes.runtime.processes.own_workers import OwnWorkers
+
         # Before the lock: pickling runs code of the user's.
         initializer = None if self._initializer is None else dumps(self._initializer, "the initializer of LocalBackend")
         with _guard:
             if self._closed:
                 raise ClosedError("this LocalBackend")
-            if self._pool is None:
-                cores = usable_cores()
+            if self._workers is None:
                 # A default made for waiting threads would be too many processes.
-                size = role.share(min(self.max_workers, cores) if self._by_default else self.max_workers)
-                self._pool = WorkerPool(size, server(size, initializer))
-                # Together, numerical libraries in the workers start one thread for each core.
-                self._native_threads = max(1, cores // size)
-            return PoolTransport(self._pool, self._native_threads)
+                most = min(self.max_workers, cores.usable_cores()) if self._by_default else self.max_workers
+                self._workers = OwnWorkers(role.share(most), initializer)
+            return self._workers.transport(pipeline)
 
     def warm(self) -> None:
         """Start the worker processes, call the `initializer` in each, and return when they are ready.
@@ -249,15 +244,15 @@ class LocalBackend(Backend):
             self._closed = True
         if wait:
             self._threads.wait()
-            self._end_pool()
+            self._end_workers()
         else:
-            self._threads.when_left(self._end_pool)
+            self._threads.when_left(self._end_workers)
 
-    def _end_pool(self) -> None:
+    def _end_workers(self) -> None:
         with _guard:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.close()
 
     def __enter__(self) -> LocalBackend:
         return self

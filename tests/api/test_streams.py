@@ -51,8 +51,8 @@ def nothing_is_left():
 
 def idle(backend):
     """Whether no worker process is lent to anybody."""
-    pool = backend._pool
-    return pool is None or not pool._leased
+    workers = backend._workers
+    return workers is None or not workers.pool._leased
 
 
 @node("y")

@@ -73,4 +73,4 @@ def test_everything_is_cancelled_before_a_task_begins(pair, start):
             if not reached:
                 break
         assert pipeline.run({"x": 3}) == {"y": 6, "z": 7}
-        assert backend._pool is None or not backend._pool._leased
+        assert backend._workers is None or not backend._workers.pool._leased

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hypernodes import LocalBackend, Pipeline, node
-from hypernodes.backends.local import usable_cores
 from hypernodes.errors import OptionError, WorkerDiedError
+from hypernodes.runtime.drivers.cores import usable_cores
 from hypernodes.runtime.processes import process, worker
 from hypernodes.runtime.processes.lane import ProcessLane
 

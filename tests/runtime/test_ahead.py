@@ -53,7 +53,7 @@ def pipeline():
     nodes = [node(output_name="y")(work), node(output_name="z")(lambda x: -x)]
     with LocalBackend("sequential", "parallel", max_workers=2) as backend:
         yield Pipeline(nodes=nodes, backend=backend)
-        pool = backend._pool
+        pool = backend._workers.pool
         assert pool is None or not pool._leased
 
 

@@ -154,11 +154,11 @@ def test_a_request_on_the_same_loop_is_not_waited_for():
 def test_warm_starts_the_processes_that_runs_use():
     with LocalBackend(*PARALLEL, max_workers=2) as backend:
         backend.warm()
-        assert backend._pool.idle == 2
-        warmed = {worker.pid for worker in backend._pool._idle}
+        assert backend._workers.pool.idle == 2
+        warmed = {worker.pid for worker in backend._workers.pool._idle}
         assert set(pipeline_of(backend, y=pid).map({"x": range(50)}, "x")["y"]) <= warmed
         backend.warm()
-        assert {worker.pid for worker in backend._pool._idle} == warmed
+        assert {worker.pid for worker in backend._workers.pool._idle} == warmed
     with pytest.raises(ClosedError):
         backend.warm()
 
@@ -166,7 +166,7 @@ def test_warm_starts_the_processes_that_runs_use():
 def test_warm_is_for_processes_of_its_own():
     with LocalBackend(*THREADED) as backend:
         backend.warm()
-        assert backend._pool is None
+        assert backend._workers is None
     with ThreadPoolExecutor(1) as executor:
         LocalBackend(*THREADED, executor=executor).warm()
 

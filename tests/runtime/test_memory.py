@@ -615,7 +615,7 @@ def test_idle_workers_hold_nothing(fn):
             run(fn, backend, x=list(range(6)), fixed=block())
         except LookupError:
             assert fn is fail_at_two
-        pool = backend._pool
+        pool = backend._workers.pool
         workers = [pool.acquire() for _ in range(pool.idle)]
         assert workers
         for worker in workers:

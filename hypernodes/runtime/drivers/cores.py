@@ -1,9 +1,10 @@
-"""What the system says in, how many cores this process may use out."""
+"""What the system says in, how many cores this process may use, and what workers it may have, out."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -42,3 +43,8 @@ def _number(text: str) -> Optional[int]:
         return int(text)
     except ValueError:
         return None
+
+
+def has_own_pool() -> bool:
+    """Return whether this system has what a pool of worker processes of our own is made of."""
+    return sys.platform not in ("win32", "cygwin", "emscripten", "wasi") and hasattr(os, "fork")

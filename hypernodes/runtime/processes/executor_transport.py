@@ -6,7 +6,7 @@ import contextlib
 import queue
 import uuid
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from hypernodes.errors import ChangedModuleError
 from hypernodes.errors.running import refused
@@ -18,17 +18,39 @@ _DEATHS = ("Broken", "Terminated", "KilledWorker")
 
 
 class ExecutorTransport:
-    """Requests as calls on an executor that belongs to the user: never shut down, never resized.
+    """Requests as calls on an executor, which belongs to the user unless it is `ours`: never shut down, never resized.
 
     No descriptor can go with a call, so large buffers stay in the pickles.
+
+    Parameters
+    ----------
+    executor : Executor
+        Whose processes, or threads, run the requests.
+    workers : int
+        How many it has.
+    pipeline : str
+        The name of the pipeline, for errors.
+    ours : int, optional
+        That its processes are ours, and take on what this one has; and the number of threads that numerical libraries
+        may start in each.
+    broken : callable, optional
+        Told, with the executor, that one of its processes is gone.
     """
 
     renews = False
     memory = False
-    follows = False
-    native_threads: Optional[int] = None
 
-    def __init__(self, executor: Executor, workers: int, pipeline: str) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        workers: int,
+        pipeline: str,
+        ours: Optional[int] = None,
+        broken: Optional[Callable[[Executor], None]] = None,
+    ) -> None:
+        self.follows = ours is not None
+        self.native_threads = ours
+        self._broken = broken
         self._executor = executor
         self._pipeline = pipeline
         self._workers = workers
@@ -48,8 +70,11 @@ class ExecutorTransport:
         # Whichever process of the executor takes it, it may be one that has seen nothing of this run.
         parts, _ = message_of(request, frozenset())
         try:
-            # A cluster may take functions for pure, and would not call one again that is called with the same.
-            future = self._executor.submit(worker_module.answer_for, self._workers, parts, uuid.uuid4().hex)
+            if self.follows:
+                future = self._executor.submit(worker_module.answer_alone, parts)
+            else:
+                # A cluster may take functions for pure, and would not call one again that is called with the same.
+                future = self._executor.submit(worker_module.answer_for, self._workers, parts, uuid.uuid4().hex)
         except Exception as error:
             raise refused(self._pipeline, self._executor, error) from error
         self._out[future] = request.key
@@ -72,6 +97,8 @@ class ExecutorTransport:
             changed = decode_response(parts[0]).changed
             return Outcome(key, parts, ChangedModuleError(tuple(changed)) if changed else None)
         if any(part in type(error).__name__ for part in _DEATHS):
+            if self._broken is not None:
+                self._broken(self._executor)
             return Outcome(key, [], Died(None))
         return Outcome(key, [], refused(self._pipeline, self._executor, error))
 

@@ -7,14 +7,14 @@ import contextvars
 from hypernodes.pickling.exceptions import received
 from hypernodes.pickling.modules import look
 from hypernodes.runtime.processes.environment import pack
+from hypernodes.runtime.processes.lane import Transport
 from hypernodes.runtime.processes.memory import Packed
-from hypernodes.runtime.processes.transports import PoolTransport
 from hypernodes.runtime.processes.wire import Died, Part, WorkRequest, decode_response, own_part
 
 _NO_PROGRAM = Part("", b"", None, 0)
 
 
-def warm(transport: PoolTransport) -> None:
+def warm(transport: Transport) -> None:
     """Have every worker that no other run uses take a request with nothing to run; then give them back.
 
     Raises
@@ -22,7 +22,7 @@ def warm(transport: PoolTransport) -> None:
     WorkerStartError, InitializerError
         Where one cannot start.
     """
-    environment = own_part(pack(contextvars.copy_context(), transport.native_threads, look()))
+    environment = own_part(pack(contextvars.copy_context(), transport.native_threads, look(), transport.follows))
     count = 0
     try:
         while transport.free():

@@ -161,6 +161,17 @@ def _serve_one(connection: Connection) -> bool:
     return True
 
 
+def prepare(workers: int, initializer: Optional[bytes]) -> None:
+    """Make this process, of an executor of ours with so many of them, a worker; called there first of all."""
+    role.among(role.together(workers))
+    _own.initializer = initializer
+
+
+def answer_alone(parts: List[bytes]) -> List[bytes]:
+    """Run one request in an executor of ours."""
+    return _answer(_own, parts)
+
+
 def answer_for(workers: int, parts: List[bytes], number: str) -> List[bytes]:
     """Run one request in an executor of `workers` processes, which are the user's: they look as before when it ends.
 

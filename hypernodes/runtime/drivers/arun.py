@@ -83,6 +83,11 @@ async def _ended(wakeup: LoopWakeup, ended: Callable[[], bool], stop: Stop) -> N
             except asyncio.CancelledError as cancelled:
                 if not stopped:
                     stop_it(cancelled)
+            except GeneratorExit as left:
+                # The loop was closed over this task, as asyncio.run does, before Python 3.11, when a task of it raises
+                # KeyboardInterrupt. Nothing can be awaited any more.
+                stop_it(left)
+                raise
     if stopped:
         raise stopped[0]
 
@@ -100,6 +105,7 @@ class _Straight:
         self._thread: Optional[threading.Thread] = None
         self._work: Optional[Tuple[LinkedPlan, Slots]] = (linked, slots)
         self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
 
     def progress(self) -> Tuple[int, ...]:
         """Return nothing: it is one piece of work."""
@@ -109,7 +115,7 @@ class _Straight:
         """Do it."""
         self._thread = threading.current_thread()
         work, self._work = self._work, None
-        if work is not None:
+        if work is not None and not self._loop.is_closed():
             self.failures.extend(self._context.run(straight, *work))
 
     def serves(self, thread: threading.Thread) -> bool:
@@ -139,6 +145,9 @@ async def _straight_beside(linked: LinkedPlan, slots: Slots, services: Services,
                 threads.start()
             await _ended(wakeup, lambda: not lane.latch.count, lambda error: stop())
     finally:
+        if lane.latch.count:
+            stop()
+            lane.latch.wait()
         threads.leave(lane)
     return lane.failures
 

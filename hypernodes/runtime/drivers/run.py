@@ -338,6 +338,11 @@ class Run:
                 self.schedule.fail(None, error)
                 self._wind_down()
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the loop of the coordinator was closed over it, so that nobody waits for this run."""
+        return self.beside and self.services.loop().is_closed()
+
     def stop(self) -> None:
         """Let nothing new start and what runs come to its end, unless it does so already; from any thread."""
         self._end(GeneratorExit())

@@ -124,6 +124,8 @@ class ThreadLanes:
         run, thread = self._run, threading.current_thread()
         self._threads.add(thread)
         try:
+            if run.abandoned:
+                run.stop()
             self._serve()
         except BaseException as error:
             with run.lock:

@@ -119,7 +119,7 @@ def service() -> Iterator[Duel]:
         return await asyncio.gather(*[pipeline.arun({"x": x}) for x in range(SERVED)])
 
     sides = {"run_in_executor": lambda: asyncio.run(by_hand()), OURS: lambda: asyncio.run(ours())}
-    yield Duel(f"{SERVED} requests of 1 ms on 4 threads", sides, 1.2, turns=5)
+    yield Duel(f"{SERVED} requests of 1 ms on 4 threads", sides, 1.5, turns=5)
 
 
 @contextmanager

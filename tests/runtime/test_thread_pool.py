@@ -12,8 +12,9 @@ from graphs import ids
 from observing import Gauge, ours
 
 from hypernodes import LocalBackend, Pipeline, node
+from hypernodes.runtime.drivers import thread_pool
 from hypernodes.runtime.drivers.latch import Latch
-from hypernodes.runtime.drivers.thread_pool import ThreadPool
+from hypernodes.runtime.drivers.thread_pool import LULL, ThreadPool
 from hypernodes.runtime.drivers.waits import waiting
 
 THREADED = [("threaded", "sequential"), ("async", "sequential"), ("sequential", "threaded"), ("threaded", "threaded")]
@@ -105,6 +106,23 @@ def test_a_lane_is_pressed_where_others_wait_and_not_by_itself(pool):
     go.set()
     first.latch.wait()
     second.latch.wait()
+
+
+def test_after_a_lull_as_many_as_there_are_cores_begin(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now[0])
+    pool, ran = ThreadPool(64), []
+    pool.enter(RUN)
+    for pause, left in [(LULL / 2, True), (LULL * 2, False)]:
+        pool._grown = 7
+        first, second = Lane(1, ran), Lane(2, ran)
+        ask(pool, first)
+        first.latch.wait()
+        now[0] += pause
+        ask(pool, second)
+        second.latch.wait()
+        assert (pool._grown == 7) is left
+    pool.leave(RUN)
 
 
 def test_what_waits_lets_another_compute_and_goes_on_without_queueing(pool):

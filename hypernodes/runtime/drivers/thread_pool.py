@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from typing import Callable, Deque, List, Optional, Protocol, Set, Tuple
@@ -26,6 +27,9 @@ from hypernodes.runtime.drivers.initializer import Initializer
 from hypernodes.runtime.drivers.latch import Latch
 from hypernodes.runtime.drivers.libraries import Kept, kept_by_thread, put
 from hypernodes.runtime.drivers.waits import here
+
+LULL = 0.1
+"""Seconds in which fewer threads compute than there are cores, after which what comes next may compute, not wait."""
 
 
 class Lane(Protocol):
@@ -110,6 +114,7 @@ class ThreadPool:
         self._most = self.count
         self._grown = 0
         self._calls: List[Callable[[], None]] = []
+        self._quiet: Optional[float] = None  # since when fewer compute than may at once
         self._watched = False
         self._started = 0
         self._size()
@@ -128,9 +133,9 @@ class ThreadPool:
 
     def wait(self) -> None:
         """Wait for the runs in progress, but for those that this thread has called, or works for."""
-        here = threading.current_thread()
+        thread = threading.current_thread()
         with self._guard:
-            while any(run.caller is not here and not run.serves(here) for run in self._runs):
+            while any(run.caller is not thread and not run.serves(thread) for run in self._runs):
                 self._left.wait()
 
     def when_left(self, call: Callable[[], None]) -> None:
@@ -155,20 +160,21 @@ class ThreadPool:
                 self._most, self._grown, self._started = self.count, 0, 0
             self._size()
             more = self._dispatch()
+        if more:
+            self.start()
         if last:
             self._end(ended, idle)
             for call in calls:
                 call()
-        elif more:
-            self.start()
 
     def _end(self, ended: Set[_Worker], idle: List[_Worker]) -> None:
         for worker in idle:
             worker.gate.release()
-        watch.leave(self)
-        self._watched = False
-        if self.queue:
-            self.start()  # another run has begun meanwhile, and may have just been looked at
+        if ended:  # without threads nobody was ever looked at
+            watch.leave(self)
+            self._watched = False
+            if self.queue:
+                self.start()  # another run has begun meanwhile, and may have just been looked at
         for worker in ended:
             if worker.thread is not None and worker.thread is not threading.current_thread():
                 worker.thread.join()
@@ -184,6 +190,11 @@ class ThreadPool:
         """Have a thread run a lane; return whether `start` is to be called then, without a lock."""
         lane.latch.enter()
         with self._guard:
+            if self._quiet is not None:
+                if time.monotonic() - self._quiet > LULL:
+                    self._grown = 0
+                    self._size()
+                self._quiet = None
             self.queue.append(lane)
             return self._dispatch()
 
@@ -310,6 +321,8 @@ class ThreadPool:
             else:
                 worker.gate.release()
             more = self._dispatch()
+            if self._grown and self._computing < self._at_once:
+                self._quiet = time.monotonic()
         if more:
             self.start()
 

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import threading
+import time
 
 import pytest
 from graphs import LOCAL_PAIRS, ids
@@ -14,6 +15,7 @@ from observing import Made, notes_of
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, node
+from hypernodes.runtime.drivers.loop import LoopLanes
 
 
 class Client:
@@ -396,3 +398,40 @@ def test_it_is_made_by_the_policy_in_force(script):
         print(Pipeline(nodes=[kind]).run({"x": 1}))
         """
     ) == ("{'y': 'Loop'}\n", "", 0)
+
+
+def test_lanes_that_were_asked_for_before_the_end_come_before_it():
+    """What ends a lane at that moment is not taken for the end of all: somebody may still be asked to start one."""
+    calls = []
+
+    class Ready:
+        def has(self, placement):
+            return True
+
+    class Schedule:
+        ready = Ready()
+
+        def take(self, placement):
+            return None
+
+    class Run:
+        lock, schedule = threading.Lock(), Schedule()
+
+    class Loop:
+        def call_soon_threadsafe(self, call, *given):
+            calls.append((call, given))
+
+    lanes = LoopLanes(Run(), Loop())
+    lanes.wake()
+    lanes._tasks.add("a lane")
+    closing = threading.Thread(target=lanes.close)
+    closing.start()
+    while len(calls) < 2:
+        time.sleep(0.001)
+    lanes._lane_ended("a lane")
+    closing.join(0.05)
+    assert closing.is_alive()
+    for call, given in calls:
+        call(*given)
+    closing.join(20)
+    assert not closing.is_alive()

@@ -128,18 +128,21 @@ class LoopLanes:
 
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self._tasks.discard(lane)
-        self._look()
+        if self._over is not None:
+            self._look(self._over)
 
-    def _look(self) -> None:
-        if self._over is not None and not self._tasks:
-            self._over.set()
+    def _look(self, over: threading.Event) -> None:
+        self._over = over
+        if not self._tasks:
+            over.set()
 
     def close(self) -> None:
         """Wait for the last lines of the lanes, when there is nothing more for them; never in the loop's thread."""
-        self._over = threading.Event()
+        over = threading.Event()
         with contextlib.suppress(RuntimeError):  # raised by a loop that a node has closed
-            self._loop.call_soon_threadsafe(self._look)  # behind all that was asked of the loop before
-            self._over.wait()
+            # Behind all that was asked of the loop before: until then the end of a lane is not yet that of all.
+            self._loop.call_soon_threadsafe(self._look, over)
+            over.wait()
         # The loop may hold its last callback for a while, which is not to keep the results of the run.
         del self._run
 

@@ -110,7 +110,7 @@ def test_a_lane_is_pressed_where_others_wait_and_not_by_itself(pool):
 
 def test_after_a_lull_as_many_as_there_are_cores_begin(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(thread_pool.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(thread_pool, "monotonic", lambda: now[0])
     pool, ran = ThreadPool(64), []
     pool.enter(RUN)
     for pause, left in [(LULL / 2, True), (LULL * 2, False)]:

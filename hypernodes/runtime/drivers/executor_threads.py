@@ -11,14 +11,12 @@ import contextvars
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from functools import partial
-from typing import TYPE_CHECKING, Deque, Optional, Set, Tuple
+from typing import Deque, Optional, Set, Tuple
 
 from hypernodes.errors.running import refused
+from hypernodes.runtime.drivers.in_progress import InProgress
 from hypernodes.runtime.drivers.libraries import Kept, kept_by_thread, lent
 from hypernodes.runtime.drivers.thread_pool import Lane
-
-if TYPE_CHECKING:
-    from hypernodes.runtime.drivers.run import Run
 
 _THREADS = "concurrent.futures.thread"
 
@@ -46,7 +44,7 @@ class ExecutorThreads:
 
     presses = None  # who else uses the executor is not ours to say
 
-    def __init__(self, run: Run, executor: Executor) -> None:
+    def __init__(self, run: InProgress, executor: Executor) -> None:
         self._run = run
         self._executor = executor
         self._asked: Deque[Lane] = deque()

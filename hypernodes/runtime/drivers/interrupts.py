@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Protocol
 
 try:
     # The one in `signal` looks the handler up in an enum, and the error of that, before Python 3.12, has its repr: with
@@ -23,12 +23,19 @@ try:
 except ImportError:
     from signal import getsignal
 
-if TYPE_CHECKING:
-    from hypernodes.runtime.drivers.coordinator import Coordinator
+
+class Interruptible(Protocol):
+    """Who works in the main thread: a coordinator."""
+
+    in_node: bool
+    """Whether a function of the user's runs here, which Ctrl-C is to reach."""
+
+    def interrupt(self) -> None:
+        """Take note of Ctrl-C while none does; called by a signal handler."""
 
 
 @contextlib.contextmanager
-def interruptible(coordinator: Coordinator) -> Iterator[None]:
+def interruptible(coordinator: Interruptible) -> Iterator[None]:
     """Handle SIGINT for a run while the block runs; does nothing outside the main thread or under a foreign handler."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Awaitable, Optional, Set, Tuple
 from hypernodes.lowering.plan import LOOP, PlanStep
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, Stopped
 from hypernodes.runtime.drivers.context import Begun, InContext
+from hypernodes.runtime.drivers.in_progress import InProgress
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, row_failed, row_results, row_slots
 from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.schedule.frames import Chunk
 
 if TYPE_CHECKING:
-    from hypernodes.runtime.drivers.run import Run
     from hypernodes.runtime.schedule.ready import Task
 
 
@@ -87,7 +87,7 @@ class Waiting:
 class LoopLanes:
     """The lanes of one run on one loop."""
 
-    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, run: InProgress, loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
         self._loop = loop
         self._woken = False
@@ -171,7 +171,7 @@ def _is_cancelled(error: Optional[BaseException]) -> bool:
     return issubclass(type(cause), asyncio.CancelledError)
 
 
-async def _awaited(task: Task, run: Run) -> Outcome:
+async def _awaited(task: Task, run: InProgress) -> Outcome:
     """Await a bundle, or the one item of a chunk, in a copy of the caller's context."""
     chunk = task if isinstance(task, Chunk) else None
     slots: Slots = []

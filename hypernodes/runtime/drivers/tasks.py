@@ -5,17 +5,33 @@ What it comes to is for `Run.settle`, under the run's lock. Nothing in here is: 
 
 from __future__ import annotations
 
+import contextvars
 import time
-from typing import TYPE_CHECKING, Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
+from hypernodes.runtime.bundle.cancellation import Cancellation
 from hypernodes.runtime.bundle.interpreter import Slots, StepFailed, execute
 from hypernodes.runtime.bundle.maps import Expansion
 from hypernodes.runtime.schedule.frames import Chunk, Expand
 from hypernodes.runtime.schedule.locations import unread
 from hypernodes.runtime.schedule.ready import Task
+from hypernodes.runtime.schedule.schedule import Schedule
 
-if TYPE_CHECKING:
-    from hypernodes.runtime.drivers.run import Run
+
+class HasTasks(Protocol):
+    """What a task needs of the run that it is of."""
+
+    @property
+    def context(self) -> contextvars.Context:
+        """What the caller's context was, to be copied for each bundle and each item."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Where it comes from."""
+
+    @property
+    def services(self) -> Cancellation:
+        """Whether the run goes on."""
 
 
 class Outcome(NamedTuple):
@@ -36,7 +52,7 @@ DONE = Outcome()
 """That of a bundle that has ended."""
 
 
-def perform(task: Task, run: Run) -> Outcome:
+def perform(task: Task, run: HasTasks) -> Outcome:
     """Run a task, each bundle or item in a copy of the caller's context."""
     kind = type(task)
     if kind is Chunk:
@@ -51,7 +67,7 @@ def perform(task: Task, run: Run) -> Outcome:
     return DONE
 
 
-def row_slots(chunk: Chunk, row: Tuple[Any, ...], index: int, run: Run) -> Slots:
+def row_slots(chunk: Chunk, row: Tuple[Any, ...], index: int, run: HasTasks) -> Slots:
     """Return the slots of one item of a chunk, which begins."""
     map_run = chunk.map_run
     slots = map_run.template.copy()
@@ -64,7 +80,7 @@ def row_slots(chunk: Chunk, row: Tuple[Any, ...], index: int, run: Run) -> Slots
     return slots
 
 
-def row_results(chunk: Chunk, slots: Slots, run: Run) -> List[Any]:
+def row_results(chunk: Chunk, slots: Slots, run: HasTasks) -> List[Any]:
     """Return the results of one item of a chunk, which has ended."""
     if run.schedule.layers is not None:
         run.schedule.layers.item_ended(slots)
@@ -79,7 +95,7 @@ def row_failed(chunk: Chunk, index: int, slots: Slots, error: BaseException) -> 
     return error
 
 
-def _run_rows(chunk: Chunk, run: Run) -> Outcome:
+def _run_rows(chunk: Chunk, run: HasTasks) -> Outcome:
     code, copied = chunk.map_run.linked.codes[0], run.context.copy
     results: List[Any] = []
     completed, slots = 0, []  # type: int, Slots
@@ -98,7 +114,7 @@ def _run_rows(chunk: Chunk, run: Run) -> Outcome:
     return Outcome(None, None, results, completed, time.perf_counter() - started)
 
 
-def _rows(chunk: Chunk, run: Run) -> Iterator[Tuple[Any, ...]]:
+def _rows(chunk: Chunk, run: HasTasks) -> Iterator[Tuple[Any, ...]]:
     """Yield the rows of a chunk that are still there, until the run is stopped."""
     if chunk.count == 1:
         yield tuple(chunk.flat)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections import deque
+from time import monotonic
 from typing import Callable, Deque, List, Optional, Protocol, Set, Tuple
 
 from hypernodes.errors import InitializerError
@@ -191,7 +191,7 @@ class ThreadPool:
         lane.latch.enter()
         with self._guard:
             if self._quiet is not None:
-                if time.monotonic() - self._quiet > LULL:
+                if monotonic() - self._quiet > LULL:
                     self._grown = 0
                     self._size()
                 self._quiet = None
@@ -322,7 +322,7 @@ class ThreadPool:
                 worker.gate.release()
             more = self._dispatch()
             if self._grown and self._computing < self._at_once:
-                self._quiet = time.monotonic()
+                self._quiet = monotonic()
         if more:
             self.start()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Optional, Protocol, Set, Tuple
 from hypernodes.errors import InitializerError
 from hypernodes.lowering.plan import THREAD
 from hypernodes.runtime.bundle.interpreter import execute
+from hypernodes.runtime.drivers.in_progress import InProgress
 from hypernodes.runtime.drivers.latch import Latch
 from hypernodes.runtime.drivers.libraries import Kept
 from hypernodes.runtime.drivers.tasks import DONE, Outcome, perform
@@ -21,7 +22,6 @@ from hypernodes.runtime.drivers.waits import waiting
 from hypernodes.runtime.schedule.frames import BundleTask
 
 if TYPE_CHECKING:
-    from hypernodes.runtime.drivers.run import Run
     from hypernodes.runtime.schedule.ready import Task
 
 TAKE_OVER = 0.001
@@ -56,7 +56,7 @@ class ThreadLanes:
     they may take over. All of it is guarded by the run's lock.
     """
 
-    def __init__(self, run: Run, placement: str, limit: int, lender: Lender) -> None:
+    def __init__(self, run: InProgress, placement: str, limit: int, lender: Lender) -> None:
         self._run = run
         self.placement = placement
         self.limit = limit

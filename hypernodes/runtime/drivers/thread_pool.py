@@ -302,8 +302,7 @@ class ThreadPool:
         except InitializerError as error:
             lane, worker.lane = worker.lane, None
             with self._guard:
-                self._workers.discard(worker)
-                self._computing -= 1
+                self._computing -= 1  # it stays among the workers, so that who ends the last run waits for its end
                 more = self._dispatch()
             if more:
                 self.start()

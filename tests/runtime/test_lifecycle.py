@@ -123,6 +123,23 @@ def test_a_node_may_close_the_backend_that_it_runs_on(pair, how):
     assert found == {"y": 1}
 
 
+@pytest.mark.parametrize("pair", [("threaded", "sequential"), ("sequential", "threaded"), ("sequential", "sequential")])
+def test_nodes_of_two_runs_may_close_their_backend_at_once(pair):
+    backend, meet = LocalBackend(*pair, max_workers=2), threading.Barrier(2)
+
+    def closes(x):
+        meet.wait(20)
+        backend.close()
+        return x
+
+    pipeline = pipeline_of(backend, y=closes, z=lambda y, x: (y, x))
+
+    async def main():
+        return await asyncio.gather(*[pipeline.arun({"x": x}) for x in range(2)])
+
+    assert [found["z"] for found in asyncio.run(main())] == [(0, 0), (1, 1)]
+
+
 def test_a_stream_that_is_left_open_holds_up_nobody():
     with LocalBackend(*PARALLEL, max_workers=2) as backend:
         stream = pipeline_of(backend, y=pid).stream({"x": range(100)}, "x")

@@ -113,6 +113,7 @@ class ThreadPool:
         self._joined = 0
         self._most = self.count
         self._grown = 0
+        self._waiting: List[threading.Thread] = []
         self._calls: List[Callable[[], None]] = []
         self._quiet: Optional[float] = None  # since when fewer compute than may at once
         self._watched = False
@@ -135,8 +136,18 @@ class ThreadPool:
         """Wait for the runs in progress, but for those that this thread has called, or works for."""
         thread = threading.current_thread()
         with self._guard:
-            while any(run.caller is not thread and not run.serves(thread) for run in self._runs):
-                self._left.wait()
+            self._waiting.append(thread)
+            self._left.notify_all()
+            try:
+                while any(not self._may_wait(run, thread) for run in self._runs):
+                    self._left.wait()
+            finally:
+                self._waiting.remove(thread)
+
+    def _may_wait(self, run: Borrower, thread: threading.Thread) -> bool:
+        """Return whether a run may wait for a thread that waits here: two nodes that do would wait for each other."""
+        inside = any(_is_of(other, thread) for other in self._runs)
+        return any(_is_of(run, each) for each in (self._waiting if inside else [thread]))
 
     def when_left(self, call: Callable[[], None]) -> None:
         """Call this when no run is in progress any more."""
@@ -362,6 +373,10 @@ class ThreadPool:
         with self._guard:
             self._computing += 1
             self._press()
+
+
+def _is_of(run: Borrower, thread: threading.Thread) -> bool:
+    return run.caller is thread or run.serves(thread)
 
 
 _all: weakref.WeakSet[ThreadPool] = weakref.WeakSet()

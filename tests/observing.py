@@ -1,10 +1,11 @@
-"""What a test sees of a run beside its results: the notes of an exception, the threads that are left."""
+"""What a test sees of a run beside its results (notes, threads that are left, values alive), and how it provokes it."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from typing import List
+from concurrent.futures import Executor, Future
+from typing import Callable, List
 
 
 def notes_of(error: BaseException) -> List[str]:
@@ -59,3 +60,33 @@ class Made:
     def alive(self) -> List[bool]:
         """Whether each of them is, in the order in which they were made."""
         return [reference() is not None for reference in self._made]
+
+
+class Inline(Executor):
+    """Runs what is submitted in the caller's thread, before `submit` returns."""
+
+    def submit(self, fn, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def faults_of(count: int, work: Callable[[int], object]) -> List[BaseException]:
+    """Call `work` in so many threads at once, each with its number; return what they raised."""
+    faults: List[BaseException] = []
+
+    def begin(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return faults

@@ -108,10 +108,11 @@ class LocalBackend(Backend):
         self._initializer = initializer_of(initializer, initargs, executor)
         self._options = Options(node_execution, map_execution, workers_of(max_workers, executor, modes))
         self._executor = executor
-        self._serves = frozenset() if executor is None else served(executor) & asked(modes)
+        self._asked = asked(modes)
+        self._serves = frozenset() if executor is None else served(executor) & self._asked
         # Where no mode asks for threads, those beside an event loop are as many as other libraries would use.
-        threaded = "async" in modes or "threaded" in modes
-        self._threads = ThreadPool(self._options.max_workers if threaded else waiting_threads(), self._initializer)
+        count = self._options.max_workers if THREADS in self._asked else waiting_threads()
+        self._threads = ThreadPool(count, self._initializer)
         self._workers: Any = None
         self._closed = False
 
@@ -161,9 +162,10 @@ class LocalBackend(Backend):
         PlacementError
             For a plain function with a timeout on a process executor of the user's.
         """
-        kind = type(self._executor).__name__ if PROCESSES in self._serves else "executor of loky's"
-        if PROCESSES not in self._serves and cores.has_own_pool():
+        lent = PROCESSES in self._serves
+        if not lent and cores.has_own_pool():
             return
+        kind = type(self._executor).__name__ if lent else "executor of loky's"
         for bundle in timed_bundles(plan):
             name = next(step.name for step in calls_in(bundle.steps) if step.policy.timeout is not None)
             raise PlacementError(
@@ -198,8 +200,10 @@ class LocalBackend(Backend):
             return ExecutorTransport(self._executor, self.max_workers, pipeline)
         from hypernodes.runtime.processes.own_workers import OwnWorkers
 
-        # Before the lock: pickling runs code of the user's.
-        initializer = None if self._initializer is None else dumps(self._initializer, "the initializer of LocalBackend")
+        initializer: Optional[bytes] = None
+        if self._workers is None and self._initializer is not None:
+            # Before the lock: pickling runs code of the user's.
+            initializer = dumps(self._initializer, "the initializer of LocalBackend")
         with _guard:
             if self._closed:
                 raise ClosedError("this LocalBackend")
@@ -222,7 +226,7 @@ class LocalBackend(Backend):
         ClosedError
             After `close`.
         """
-        if "parallel" in (self.node_execution, self.map_execution) and PROCESSES not in self._serves:
+        if PROCESSES in self._asked - self._serves:
             transport = self.transport()
             from hypernodes.runtime.processes.warming import warm
 

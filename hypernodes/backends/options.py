@@ -9,32 +9,23 @@ from typing import FrozenSet, Optional, Tuple
 
 from hypernodes.errors import OptionError, did_you_mean
 from hypernodes.runtime.drivers.cores import usable_cores
+from hypernodes.runtime.drivers.executors import is_of_dask, runs_in_processes, runs_in_threads
 from hypernodes.runtime.drivers.initializer import Initializer
 
 MODES = ("sequential", "async", "threaded", "parallel")
-
-# Modules whose executors run work in other processes, or on other machines, without deriving from ProcessPoolExecutor.
-_REMOTE_MODULES = ("loky", "distributed", "ray", "mpi4py", "ipyparallel", "joblib")
-_PROCESS_POOL = "concurrent.futures.process"
-_THREAD_POOL = "concurrent.futures.thread"
 
 THREADS, PROCESSES = "threads", "processes"
 
 
 def served(executor: object) -> FrozenSet[str]:
-    """Return what an executor can run: work for `THREADS`, for `PROCESSES`, or either where nobody knows where it runs.
-
-    Its class and what that derives from say so, by the names of their modules: to import the process pool for an
-    isinstance would cost every user multiprocessing.
-    """
-    modules = [cls.__module__ for cls in type(executor).__mro__]
-    if _PROCESS_POOL in modules or any(module.split(".")[0] in _REMOTE_MODULES for module in modules):
+    """Return what an executor can run: work for `THREADS`, for `PROCESSES`, or both where nobody knows its class."""
+    if runs_in_processes(executor):
         return frozenset({PROCESSES})
-    return frozenset({THREADS} if _THREAD_POOL in modules else {THREADS, PROCESSES})
+    return frozenset({THREADS} if runs_in_threads(executor) else {THREADS, PROCESSES})
 
 
 def asked(modes: Tuple[str, str]) -> FrozenSet[str]:
-    """Return what work there is for an executor in these modes."""
+    """Return what work there is in these modes, beside the caller's own thread."""
     threads = {THREADS} if "threaded" in modes or "async" in modes else set()
     return frozenset(threads | ({PROCESSES} if "parallel" in modes else set()))
 
@@ -83,9 +74,8 @@ def initializer_of(function: object, args: object, executor: Optional[Executor])
 
 def default_workers(modes: Tuple[str, str]) -> int:
     """Return how many workers there are where nobody says it."""
-    if "async" in modes or "threaded" in modes:
-        return waiting_threads()
-    return usable_cores() if "parallel" in modes else 1
+    work = asked(modes)
+    return waiting_threads() if THREADS in work else usable_cores() if PROCESSES in work else 1
 
 
 def width_of(executor: object) -> Optional[int]:
@@ -94,7 +84,7 @@ def width_of(executor: object) -> Optional[int]:
         return None
     found = getattr(executor, "_max_workers", None)
     client = getattr(executor, "_client", None)
-    if client is not None and type(executor).__module__.split(".")[0] == "distributed":
+    if client is not None and is_of_dask(executor):
         with contextlib.suppress(Exception):  # a cluster that does not answer now may do so later
             found = sum(client.nthreads().values())
     return found if type(found) is int and found > 0 else None

@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from graphs import LOCAL_PAIRS, PAIRS, PARALLEL_PAIRS, ids
+from observing import Inline
 from scripts import run_script
 
 from hypernodes import LocalBackend, Pipeline, node
@@ -21,18 +22,6 @@ from hypernodes.errors import ExecutorError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONCURRENT = [pair for pair in LOCAL_PAIRS if pair != ("sequential", "sequential")]
-
-
-class Inline(Executor):
-    """Runs what is submitted in the caller's thread, before `submit` returns."""
-
-    def submit(self, fn, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
 
 
 def levels(depth, leaf):

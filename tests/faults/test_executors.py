@@ -10,10 +10,10 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from observing import Gauge, notes_of, ours
+from observing import Gauge, Inline, notes_of, ours
 
 from hypernodes import LocalBackend, Pipeline, node
 from hypernodes.errors import ExecutorError, OptionError, WorkerDiedError
@@ -30,18 +30,6 @@ class Wrapper:
     def submit(self, fn, *args, **kwargs):
         self.count += 1
         return self.inner.submit(fn, *args, **kwargs)
-
-
-class Inline(Executor):
-    """Calls the function at once, in the thread that submits it."""
-
-    def submit(self, fn, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
 
 
 class Blocking(ThreadPoolExecutor):
@@ -110,7 +98,7 @@ def dask(in_processes):
         distributed = pytest.importorskip("distributed")
         options = {"threads_per_worker": 1} if in_processes else {"threads_per_worker": workers}
         options["n_workers"] = workers if in_processes else 1
-        with distributed.Client(processes=in_processes, dashboard_address=None, **options) as client:
+        with distributed.Client(processes=in_processes, dashboard_address=":0", **options) as client:
             yield client.get_executor()
 
     return make

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import threading
 import time
 
 import pytest
-from observing import ours
+from observing import faults_of, ours
 
 from hypernodes import LocalBackend, Pipeline, node
 
@@ -101,23 +100,15 @@ class Service:
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_everything_at_once(pair, workers, caplog):
-    backend, faults = LocalBackend(*pair.split("-"), max_workers=workers), []
+    backend = LocalBackend(*pair.split("-"), max_workers=workers)
 
     def asks(seed):
         service = Service(backend, seed)
-        try:
-            for _ in range(ROUNDS):
-                with contextlib.suppress(Expected):
-                    service.ask()
-        except BaseException as fault:
-            faults.append(fault)
+        for _ in range(ROUNDS):
+            with contextlib.suppress(Expected):
+                service.ask()
 
-    threads = [threading.Thread(target=asks, args=(seed,)) for seed in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
+    assert faults_of(THREADS, asks) == []
     pool = backend._threads
     backend.close()
     assert (pool._computing, len(pool.queue), pool._joined, len(pool._runs)) == (0, 0, 0, 0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 
 import pytest
 from faults.test_leaks import what_there_is
+from observing import faults_of
 from scripts import linux
 
 from hypernodes import LocalBackend, Pipeline, node
@@ -97,23 +97,15 @@ def test_threads_share_backends_and_change_what_functions_refer_to():
     with LocalBackend("parallel") as backend:
         Work(0, [backend]).run_once()  # what starts with the first process stays
     before = what_there_is()
-    faults = []
     with LocalBackend("async", "parallel", max_workers=2) as one, LocalBackend("parallel", "threaded", 2) as other:
         backends = [one, other, LocalBackend("threaded", "async", 3), LocalBackend()]
 
         def work(seed):
-            try:
-                mine = Work(seed, backends)
-                for _ in range(RUNS):
-                    mine.change()
-                    mine.run_once()
-            except BaseException as fault:
-                faults.append(fault)
+            mine = Work(seed, backends)
+            for _ in range(RUNS):
+                mine.change()
+                mine.run_once()
 
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        faults = faults_of(THREADS, work)
     assert not faults
     assert what_there_is() == before

@@ -47,4 +47,4 @@ def _number(text: str) -> Optional[int]:
 
 def has_own_pool() -> bool:
     """Return whether this system has what a pool of worker processes of our own is made of."""
-    return sys.platform not in ("win32", "cygwin", "emscripten", "wasi") and hasattr(os, "fork")
+    return sys.platform not in ("win32", "cygwin", "emscripten", "wasi") and hasattr(os, "posix_spawn")

@@ -14,11 +14,10 @@ from functools import partial
 from typing import Deque, Optional, Set, Tuple
 
 from hypernodes.errors.running import refused
+from hypernodes.runtime.drivers.executors import runs_in_threads
 from hypernodes.runtime.drivers.in_progress import InProgress
 from hypernodes.runtime.drivers.libraries import Kept, kept_by_thread, lent
 from hypernodes.runtime.drivers.thread_pool import Lane
-
-_THREADS = "concurrent.futures.thread"
 
 _around: contextvars.ContextVar[Tuple[Executor, ...]] = contextvars.ContextVar("hypernodes.around", default=())
 """Executors with lanes of the runs that this code is within."""
@@ -118,8 +117,4 @@ class ExecutorThreads:
 def _is_thread_of(executor: Executor, thread: object) -> bool:
     # A thread that runs no lane of ours, as where the user has submitted what calls this run: only the executors of the
     # standard library say which threads are theirs.
-    ours = any(cls.__module__ == _THREADS for cls in type(executor).__mro__)
-    return ours and thread in getattr(executor, "_threads", ())
-
-
-__all__ = ["ExecutorThreads"]
+    return runs_in_threads(executor) and thread in getattr(executor, "_threads", ())

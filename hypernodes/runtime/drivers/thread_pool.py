@@ -312,11 +312,7 @@ class ThreadPool:
             return True
         except InitializerError as error:
             lane, worker.lane = worker.lane, None
-            with self._guard:
-                self._computing -= 1  # it stays among the workers, so that who ends the last run waits for its end
-                more = self._dispatch()
-            if more:
-                self.start()
+            self.give()  # it stays among the workers, so that who ends the last run waits for its end
             if lane is not None:
                 lane.refused(error)
                 lane.latch.leave()

@@ -103,11 +103,10 @@ def adopt(data: bytes) -> Tuple[contextvars.Context, Sources]:
         As `check_modules`.
     """
     packed = _Packed(*pickle.loads(data))
-    if packed.process is None:
-        if stale(packed.sources[0]):
-            raise ChangedModules(stale(packed.sources[0]))
-    else:
-        check_modules(packed.sources)
+    if packed.process is not None:
+        _guard.watch(packed.sources[1])
+    check_modules(packed.sources)
+    if packed.process is not None:
         _follow(_Process(*packed.process))
     context = contextvars.Context()
     for entry in packed.variables:
@@ -144,16 +143,14 @@ def _follow(process: _Process) -> None:
 
 
 def check_modules(sources: Sources) -> None:
-    """Refuse to work when this process has other modules than the one that it works for, and to import such.
+    """Refuse to work when this process has other modules than the one that it works for.
 
     Raises
     ------
     ChangedModules
         When one of `sources` was loaded here from another source.
     """
-    loaded, edited = sources
-    _guard.watch(edited)
-    changed = stale(loaded)
+    changed = stale(sources[0])
     if changed:
         raise ChangedModules(changed)
 

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from hypernodes.errors import ChangedModuleError
 from hypernodes.errors.running import refused
+from hypernodes.runtime.drivers.executors import is_of_dask
 from hypernodes.runtime.processes import worker as worker_module
 from hypernodes.runtime.processes.wire import Died, Outcome, WorkRequest, decode_response, message_of
 
@@ -57,7 +58,7 @@ class ExecutorTransport:
         self._answers: Any = queue.SimpleQueue()
         self._out: Dict[Future[Any], object] = {}
         # Dask cancels what runs as well, which goes on all the same, and nobody could wait for it.
-        self._cancels = type(executor).__module__.split(".")[0] != "distributed"
+        self._cancels = not is_of_dask(executor)
         self._left: List[Future[Any]] = []  # nobody reads what these come to
 
     def free(self) -> bool:

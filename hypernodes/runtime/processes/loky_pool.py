@@ -12,7 +12,7 @@ import threading
 from typing import Any, Optional
 
 from hypernodes.errors import ClosedError, WorkerStartError
-from hypernodes.runtime.processes import worker
+from hypernodes.runtime.processes import role, worker
 from hypernodes.runtime.processes.executor_transport import ExecutorTransport
 
 
@@ -55,7 +55,7 @@ class LokyPool:
                 raise ClosedError("this LocalBackend")
             if self._executor is None:
                 self._executor = self._loky.ProcessPoolExecutor(
-                    self._size, initializer=worker.prepare, initargs=(self._size, self._initializer)
+                    self._size, initializer=worker.prepare, initargs=(role.together(self._size), self._initializer)
                 )
             executor = self._executor
         return ExecutorTransport(executor, self._size, pipeline, ours=self._native_threads, broken=self._renew)

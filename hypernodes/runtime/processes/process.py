@@ -24,7 +24,7 @@ from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import cloudpickle
 
-from hypernodes.errors import ClosedError, OptionError, WorkerStartError
+from hypernodes.errors import ClosedError, WorkerStartError
 from hypernodes.runtime.processes import boot, channel, environment, role
 from hypernodes.runtime.processes.hearing import Ear
 from hypernodes.runtime.processes.python_state import variables
@@ -283,8 +283,6 @@ def start(target: channel.Target, name: str) -> Worker:
     """
     from multiprocessing import process
 
-    if sys.platform == "win32" or not hasattr(os, "posix_spawn"):
-        raise OptionError("node_execution / map_execution", "'parallel'", "use 'threaded', or WSL")
     authkey = bytes(process.current_process().authkey)
     to_run: bytes = cloudpickle.dumps(target)  # ours, so there is nothing that has to be worded for a user
     argv = [*map(str, getattr(sys, "argv", ()))]  # a program that embeds Python may have none

@@ -130,10 +130,15 @@ def server(workers: int, initializer: Optional[bytes] = None) -> Callable[[Conne
     return functools.partial(serve, siblings=role.together(workers), initializer=initializer)
 
 
-def serve(connection: Connection, siblings: int = 1, initializer: Optional[bytes] = None) -> None:
-    """Answer requests until the pipe closes."""
+def prepare(siblings: int, initializer: Optional[bytes]) -> None:
+    """Make this process a worker beside so many, itself included; called before it answers anything."""
     role.among(siblings)
     _own.initializer = initializer
+
+
+def serve(connection: Connection, siblings: int = 1, initializer: Optional[bytes] = None) -> None:
+    """Answer requests until the pipe closes."""
+    prepare(siblings, initializer)
     _own.services.connection = connection
     telling.install(connection.output)
     while _serve_one(connection):
@@ -159,12 +164,6 @@ def _serve_one(connection: Connection) -> bool:
     if sys.platform == "darwin":  # which loses a descriptor on its way when the sender closes its own
         _on_the_way[:] = memory
     return True
-
-
-def prepare(workers: int, initializer: Optional[bytes]) -> None:
-    """Make this process, of an executor of ours with so many of them, a worker; called there first of all."""
-    role.among(role.together(workers))
-    _own.initializer = initializer
 
 
 def answer_alone(parts: List[bytes]) -> List[bytes]:
@@ -287,8 +286,7 @@ def _unpacked(worker: _Worker, header: RequestHeader) -> Tuple[LinkedProgram, Li
     if held.value is None:
         with noted() as updates:
             found = held.program()
-        if worker is _own:
-            environment.check_modules(sources)  # it may have imported some of them just now
+        environment.check_modules(sources)  # it may have imported some of them just now
         held.value = found, updates
     program, updates = held.value
     renew(updates)
